@@ -1,0 +1,65 @@
+"""What the event bus has shown so far: events by kind, the last sign of life of every minion, the jobs."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from typing import TYPE_CHECKING, Final
+
+from salt_exporter.master.events import JobNew, JobReturn
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from salt_exporter.analysis.jobs import JobLedger
+    from salt_exporter.master.events import Event
+
+_MAX_SEEN: Final = 200_000  # ids remembered between two calls of keep_only: what the network sends is bounded
+
+
+class Activity:
+    """Takes decoded events from one thread, answers questions of others; hold `lock` to read several things at once."""
+
+    def __init__(self, jobs: JobLedger) -> None:
+        self.lock = threading.RLock()
+        self.jobs = jobs
+        self.kinds: Counter[str] = Counter()
+        self.undecodable = 0  # bodies that were no event
+        self.last_stamp: float | None = None  # when the master fired the newest event, Unix seconds
+        self._seen: dict[str, float] = {}
+
+    def take(self, events: Iterable[Event], undecodable: int, now: float, wall: float) -> None:
+        """Apply events in the order received; `now` is monotonic, `wall` Unix seconds."""
+        with self.lock:
+            self.undecodable += undecodable
+            for kind, stamp, minion, job in events:
+                self.kinds[kind] += 1
+                if stamp is not None:
+                    self.last_stamp = stamp
+                if minion is not None and (minion in self._seen or len(self._seen) < _MAX_SEEN):
+                    self._seen[minion] = wall
+                if isinstance(job, JobNew):
+                    self.jobs.published(job, stamp, now)
+                elif isinstance(job, JobReturn):
+                    self.jobs.returned(job, stamp, now)
+
+    def last_seen(self) -> dict[str, float]:
+        """Return the last sign of life of each minion, Unix seconds."""
+        with self.lock:
+            return self._seen.copy()
+
+    def keep_only(self, minions: Collection[str]) -> None:
+        """Forget everybody whose key is not accepted (any longer)."""
+        with self.lock:
+            for minion in self._seen.keys() - minions:
+                del self._seen[minion]
+
+    def gap(self) -> None:
+        """Note that the bus was lost: events may be missed."""
+        with self.lock:
+            self.jobs.gap()
+
+    def tick(self, now: float) -> None:
+        """Close jobs whose time has come; `now` is monotonic."""
+        with self.lock:
+            self.jobs.tick(now)

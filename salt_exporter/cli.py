@@ -1,0 +1,122 @@
+"""The command line: arguments to frozen settings to one command."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from salt_exporter import __version__, config, log
+from salt_exporter.config import Config, ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+_EPILOG: Final = (
+    "Every flag is also an environment variable (--web.listen-address is SALT_EXPORTER_WEB_LISTEN_ADDRESS) and a key "
+    "of the YAML file (web: {listen-address: ...}); see docs/configuration.md."
+)
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the whole command line; flags may stand before or behind the command."""
+    flags = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    config.add_flags(flags.add_argument_group("settings"))
+    top = argparse.ArgumentParser(
+        prog="salt-exporter",
+        description="A Prometheus exporter for Salt masters that finds, measures and explains lost Salt messages.",
+        epilog=_EPILOG,
+        parents=[flags],
+        allow_abbrev=False,
+    )
+    top.add_argument("--version", action="version", version=f"salt-exporter {__version__}")
+    top.add_argument(
+        "--once", action="store_true", help="print one scrape to standard output; exit 1 if a collector failed"
+    )
+    top.add_argument(
+        "--config.check", dest="config_check", action="store_true", help="check the configuration and exit"
+    )
+    commands = top.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("serve", help="run the daemon (the default)", parents=[flags], allow_abbrev=False)
+    check = commands.add_parser(
+        "check",
+        help="report on the master: exit 0 if all is well, 1 with findings, 2 if it could not look",
+        parents=[flags],
+        allow_abbrev=False,
+    )
+    minions = commands.add_parser(
+        "minions", help="who is present, with the evidence", parents=[flags], allow_abbrev=False
+    )
+    minions.add_argument("--absent", action="store_true", help="only minions that are not present")
+    for command in (check, minions):
+        command.add_argument("--json", action="store_true", help="print JSON")
+    demo = commands.add_parser(
+        "demo", help="a private master with minions on loopback, to look at", parents=[flags], allow_abbrev=False
+    )
+    demo.add_argument("--minions", type=int, default=4, help="how many minions to start (default: 4)")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return the exit status."""
+    options = parser().parse_args(arguments)
+
+    def read() -> Config:
+        return config.load(vars(options), os.environ)
+
+    try:
+        settings = read()
+    except ConfigError as error:
+        print(f"salt-exporter: {error}", file=sys.stderr)
+        return 2
+    if options.config_check:
+        print(f"configuration is good ({settings.file or 'no file'})")
+        return 0
+    if options.once:
+        return _once(settings)
+    commands: dict[str, Callable[[], int]] = {
+        "check": lambda: _check(settings, as_json=options.json),
+        "minions": lambda: _minions(settings, only_absent=options.absent, as_json=options.json),
+        "demo": lambda: _demo(options),
+    }
+    return commands.get(options.command or "serve", lambda: _serve(settings, read))()
+
+
+# Each command imports what it needs: `minions` must answer in the time that importing a web server takes.
+
+
+def _serve(settings: Config, read: Callable[[], Config]) -> int:
+    from salt_exporter.daemon import run  # noqa: PLC0415
+
+    return run(settings, read)
+
+
+def _once(settings: Config) -> int:
+    from salt_exporter.commands.once import once  # noqa: PLC0415
+
+    log.set_up(settings.log_level, settings.log_format)
+    return once(settings)
+
+
+def _check(settings: Config, *, as_json: bool) -> int:
+    from salt_exporter.commands.check import check  # noqa: PLC0415
+
+    log.set_up("error", settings.log_format)  # what is wrong stands in the report
+    return check(settings, as_json=as_json)
+
+
+def _minions(settings: Config, *, only_absent: bool, as_json: bool) -> int:
+    from salt_exporter.commands.minions import minions  # noqa: PLC0415
+
+    log.set_up("error", settings.log_format)
+    return minions(settings, only_absent=only_absent, as_json=as_json)
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from salt_exporter.demo.demo import DemoSettings, run_demo  # noqa: PLC0415
+
+    demo = DemoSettings(minions=options.minions)
+    address = vars(options).get("web.listen-address")
+    return run_demo(replace(demo, listen_address=address) if address else demo)

@@ -1,0 +1,1 @@
+"""The commands beside the daemon: each looks once, prints, and is gone."""

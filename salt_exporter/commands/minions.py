@@ -1,0 +1,52 @@
+"""`salt-exporter minions`: presence by minion with its evidence, in the time of one look at files and sockets."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from salt_exporter.analysis.presence import NOT_PRESENT, STATES, address_text
+from salt_exporter.errors import SourceError
+from salt_exporter.world import World
+
+if TYPE_CHECKING:
+    from salt_exporter.analysis.presence import Verdict
+    from salt_exporter.config import Config
+
+
+def minions(config: Config, *, only_absent: bool, as_json: bool) -> int:
+    """Print who is present; return 0, or 2 if it could not be found out."""
+    try:
+        presence = World(config).presence()
+    except SourceError as error:
+        print(f"salt-exporter: {error}", file=sys.stderr)
+        return 2
+    chosen = {
+        minion: presence.verdicts[minion] for minion in presence.minions(*((NOT_PRESENT,) if only_absent else STATES))
+    }
+    now = time.time()
+    if as_json:
+        print(json.dumps({minion: _plain(verdict, now) for minion, verdict in chosen.items()}, indent=2))
+        return 0
+    width = max(map(len, chosen), default=0)
+    for minion, verdict in chosen.items():
+        state = verdict.state.replace("_", " ")
+        print(f"{minion:<{width}}  {state:<11}  {verdict.sentence(now)}")
+    counts = presence.counts()
+    print(
+        f"{counts['present']} present, {counts['not_present']} not present, {counts['uncertain']} uncertain "
+        f"of {len(presence.verdicts)} accepted minions",
+        file=sys.stderr,
+    )
+    return 0
+
+
+def _plain(verdict: Verdict, now: float) -> dict[str, Any]:
+    return {
+        "state": verdict.state,
+        "evidence": verdict.sentence(now),
+        "address": address_text(verdict.address) or None,
+        "last_seen": verdict.last_seen,
+    }

@@ -1,0 +1,71 @@
+"""Log lines as logfmt or JSON on standard error, and a count of them by level: every warning has a counter."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+import sys
+from collections import Counter
+from datetime import datetime, timezone
+from typing import Final
+
+LEVELS: Final = ("warning", "error")
+_PLAIN: Final = re.compile(r"[^\s\"=\\]+")
+
+
+def _fields(record: logging.LogRecord) -> dict[str, str]:
+    found = {
+        "ts": datetime.fromtimestamp(record.created, timezone.utc).isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "component": record.name.removeprefix("salt_exporter."),
+        "msg": record.getMessage(),
+    }
+    if record.exc_info:
+        found["traceback"] = logging.Formatter().formatException(record.exc_info)
+    return found
+
+
+class LogfmtFormatter(logging.Formatter):
+    """`ts=… level=… component=… msg="…"`, one line each whatever the message holds."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as one line."""
+        return " ".join(
+            f"{key}={value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
+            for key, value in _fields(record).items()
+        )
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Write the record as one line."""
+        return json.dumps(_fields(record), ensure_ascii=False)
+
+
+class CountingHandler(logging.Handler):
+    """Counts the messages by level, also those below the level that is printed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.counts: Counter[str] = Counter()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one message."""
+        self.counts["error" if record.levelno >= logging.ERROR else "warning"] += 1
+
+
+# The log is the one thing that is global to a process, and so is its count.
+counted: Final = CountingHandler()
+
+
+def set_up(level: str, log_format: str) -> None:
+    """Log to standard error from now on; may be called again after a reload."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    handler.setLevel(level.upper())
+    logging.basicConfig(
+        level=min(logging.WARNING, getattr(logging, level.upper())), handlers=[handler, counted], force=True
+    )

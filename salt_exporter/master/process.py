@@ -1,0 +1,105 @@
+"""Find the running salt-master: its Python and its config dir; decide whether that Python may be trusted."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+DEFAULT_CONFIG_DIR: Final = Path("/etc/salt")  # salt/syspaths.py, CONFIG_DIR
+_PROGRAM: Final = "salt-master"
+
+
+@dataclass(frozen=True, slots=True)
+class MasterProcess:
+    """The oldest process of a running master."""
+
+    pid: int
+    started: float  # Unix seconds
+    uid: int
+    gid: int
+    python: Path  # as it was started: in a virtualenv, the virtualenv's
+    config_dir: Path
+
+
+def running_masters() -> list[MasterProcess]:
+    """Return the masters that run on this machine, one for each config dir, oldest process first."""
+    found: dict[Path, MasterProcess] = {}
+    for process in sorted(_processes(), key=lambda process: process.started):
+        found.setdefault(process.config_dir, process)
+    return list(found.values())
+
+
+def _processes() -> Iterator[MasterProcess]:
+    for pid in psutil.pids():
+        try:
+            if _PROGRAM.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+                continue
+            process = psutil.Process(pid)
+            words = process.cmdline()
+            program = _program(words)
+            if program:
+                yield MasterProcess(
+                    pid=pid,
+                    started=process.create_time(),
+                    uid=process.uids().effective,
+                    gid=process.gids().effective,
+                    python=Path(words[0]),
+                    config_dir=config_dir_of(words[program + 1 :]),
+                )
+        except (OSError, psutil.Error):  # it ended meanwhile
+            continue
+
+
+def _program(words: Sequence[str]) -> int:
+    """Return where `…/salt-master` stands in `<python> [option…] …/salt-master …`, 0 if this is no master.
+
+    Salt keeps these words in front when it names its processes (`appendproctitle`, salt/utils/process.py); only
+    EventPublisher drops them, from 3007 on.
+    """
+    if not words or not Path(words[0]).is_absolute() or not Path(words[0]).name.startswith("python"):
+        return 0
+    for position, word in enumerate(words[1:4], 1):
+        if Path(word).name == _PROGRAM:
+            return position
+        if not word.startswith("-"):
+            return 0
+    return 0
+
+
+def config_dir_of(arguments: Sequence[str]) -> Path:
+    """Return the config dir that a master with these arguments uses (salt/utils/parsers.py, ConfigDirMixIn)."""
+    for position, argument in enumerate(arguments):
+        for flag, join in (("--config-dir", "="), ("-c", "")):
+            if argument == flag and position + 1 < len(arguments):
+                return Path(os.path.normpath(arguments[position + 1]))
+            if argument.startswith(flag + join) and argument != flag:
+                return Path(os.path.normpath(argument[len(flag + join) :]))
+    return DEFAULT_CONFIG_DIR
+
+
+def distrust(executable: Path) -> str:
+    """Return why an executable that another process names must not be run by us, "" if it may.
+
+    It, every link on the way to it and every directory above must belong to root or to us, and none of them may be
+    open to everybody's writing: any user can start a process that calls itself salt-master.
+    """
+    for path in (executable, executable.resolve()):
+        for part in (path, *path.parents):
+            try:
+                status = part.lstat()
+            except OSError as error:
+                return f"{part}: {error.strerror}"
+            if status.st_uid not in (0, os.geteuid()):
+                return f"{part} belongs to uid {status.st_uid}, neither root nor the exporter's user"
+            open_to_all = status.st_mode & stat.S_IWOTH and not stat.S_ISLNK(status.st_mode)
+            if open_to_all and not status.st_mode & stat.S_ISVTX:
+                return f"{part} may be written by everybody"
+    return ""

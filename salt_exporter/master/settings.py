@@ -1,0 +1,217 @@
+"""The running master's resolved options, asked of its own Python; Salt is never imported here.
+
+The master's Python knows that version's defaults, drop-ins and includes. It is asked once per start and per change of
+a configuration file. Where no running master is found, or its Python must not or cannot be run, the Salt installed
+beside the exporter is asked instead, and `source` says so.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from salt_exporter.errors import SourceError
+from salt_exporter.master.ask import Answer, Memory, ask, watched
+from salt_exporter.master.bus import BusAddress
+from salt_exporter.master.options import OPTIONS, values
+from salt_exporter.master.process import distrust, running_masters
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from salt_exporter.master.process import MasterProcess
+
+_NAMES: Final = (
+    *(
+        "id",
+        "transport",
+        "pki_dir",
+        "cluster_id",
+        "cluster_pki_dir",
+        "cachedir",
+        "sock_dir",
+        "publish_port",
+        "ret_port",
+    ),
+    *("ipc_mode", "tcp_master_pub_port", "cache", "keys.cache_driver", "worker_pools", "worker_pools_enabled"),
+    *(option.name for option in OPTIONS),
+)
+
+# The kernel gives a process's start relative to the boot, and that to the second.
+_START_PRECISION: Final = 2.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MasterSettings:
+    """What the exporter needs to know of one master."""
+
+    version: str
+    source: str  # "master": its own Python was asked; "exporter": the Salt beside the exporter
+    id: str
+    transport: str
+    config_dir: Path
+    pki_dir: Path
+    cachedir: Path
+    publish_port: int
+    request_port: int
+    bus: BusAddress
+    options: Mapping[str, float]  # see options.values
+    pools: Mapping[str, int]  # configured workers by pool; before 3008 there is one, "default"
+    cache_driver: str
+    keys_driver: str
+    process: MasterProcess | None
+    changed_since_start: bool  # a configuration file is newer than the running process
+
+    @property
+    def version_info(self) -> tuple[int, ...]:
+        """The leading numbers of the version: (3006, 28) for 3006.28."""
+        return tuple(int(number) for number in re.findall(r"\d+", self.version)[:2])
+
+
+class SettingsSource:
+    """Resolves the settings of the master with one config dir, and keeps them current.
+
+    `refresh` is for the daemon's housekeeping; whoever only reads calls `current`.
+    """
+
+    def __init__(self, config_dir: Path, memory: Memory) -> None:
+        self.problem = ""  # why the last look failed: one sentence, "" if it did not
+        self._config_dir = Path(os.path.normpath(config_dir))
+        self._memory = memory
+        self._lock = threading.Lock()
+        self._current: MasterSettings | None = None
+        self._answer: Answer | None = None
+        self._seen: tuple[MasterProcess | None, list[list[Any]]] | None = None
+
+    def current(self) -> MasterSettings:
+        """Return the settings as last resolved, resolving them first if they never were. Raises SourceError."""
+        return self._current or self.refresh()
+
+    def refresh(self) -> MasterSettings:
+        """Resolve again if the master's process or a configuration file is another one. Raises SourceError."""
+        with self._lock:
+            try:
+                settings = self._refresh()
+            except SourceError as error:
+                if str(error) != self.problem:
+                    self.problem = str(error)
+                    _log.warning("%s", error)
+                raise
+            self.problem = ""
+            return settings
+
+    def _refresh(self) -> MasterSettings:
+        process = self._process()
+        if self._current and self._answer and self._seen == (process, watched(self._answer)):
+            return self._current
+        self._answer, source = self._resolve(process)
+        self._seen = process, watched(self._answer)
+        self._current = _settings(self._answer, source, self._config_dir, process)
+        _log.info(
+            "Salt %s, master %s, options resolved by the %s's Salt", self._current.version, self._current.id, source
+        )
+        return self._current
+
+    def _process(self) -> MasterProcess | None:
+        masters = running_masters()
+        for master in masters:
+            if master.config_dir == self._config_dir:
+                return master
+        try:
+            if (self._config_dir / "master").exists() or (self._config_dir / "master.d").exists():
+                return None
+        except OSError as error:
+            raise SourceError(f"cannot look into {self._config_dir}: {error.strerror}") from error
+        elsewhere = ", ".join(str(master.config_dir) for master in masters)
+        raise SourceError(
+            f"{self._config_dir} holds no master configuration and no salt-master runs with it: set --salt.config-dir"
+            + (f" (masters run here with {elsewhere})" if elsewhere else "")
+        )
+
+    def _resolve(self, process: MasterProcess | None) -> tuple[Answer, str]:
+        main = self._config_dir / "master"
+        if main.exists() and not os.access(main, os.R_OK):
+            raise SourceError(f"{main} cannot be read: run the exporter as the user the salt-master runs as")
+        if process:
+            reason = _refusal(process)
+            if not reason:
+                try:
+                    return self._asked(process.python, process), "master"
+                except SourceError as error:
+                    reason = str(error)
+            _log.warning("the running master's Python is not asked (%s), but the Salt beside the exporter", reason)
+        return self._asked(Path(sys.executable), None), "exporter"
+
+    def _asked(self, python: Path, process: MasterProcess | None) -> Answer:
+        key = str(python), str(self._config_dir)
+        answer = self._memory.recall(*key)
+        if answer is None:
+            answer = ask(python, self._config_dir, _NAMES, process)
+            self._memory.remember(answer, *key)
+        return answer
+
+
+def _refusal(process: MasterProcess) -> str:
+    """Return why a master's Python must not be run by us, "" if it may."""
+    if os.geteuid() not in (0, process.uid) and process.uid:
+        return f"it runs as uid {process.uid}, neither root nor the exporter's user"
+    return distrust(process.python)
+
+
+def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProcess | None) -> MasterSettings:
+    raw = answer["options"]
+    version = str(answer["version"])
+    numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
+    try:
+        options = values(raw, numbers)
+        return MasterSettings(
+            version=version,
+            source=source,
+            id=str(raw["id"]),
+            transport=str(raw["transport"]),
+            config_dir=config_dir,
+            pki_dir=Path(raw["cluster_pki_dir"] if raw["cluster_id"] else raw["pki_dir"]),
+            cachedir=Path(raw["cachedir"]),
+            publish_port=int(raw["publish_port"]),
+            request_port=int(raw["ret_port"]),
+            bus=_bus(raw),
+            options=options,
+            pools=_pools(raw, options),
+            cache_driver=str(raw["cache"]),
+            keys_driver=str(raw["keys.cache_driver"] or "localfs_key"),
+            process=process,
+            changed_since_start=_changed_since_start(answer, process),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise SourceError(
+            f"the options in {config_dir} make no sense ({error!r}): compare with `salt-master --help`"
+        ) from error
+
+
+def _bus(raw: Mapping[str, Any]) -> BusAddress:
+    if raw["ipc_mode"] == "tcp":
+        return BusAddress(port=int(raw["tcp_master_pub_port"]))
+    return BusAddress(path=Path(raw["sock_dir"]) / "master_event_pub.ipc")
+
+
+def _pools(raw: Mapping[str, Any], options: Mapping[str, float]) -> dict[str, int]:
+    """Return the workers by pool: `worker_pools` of 3008 where it is set, else `worker_threads` in one pool."""
+    pools = raw["worker_pools"]
+    if raw["worker_pools_enabled"] and isinstance(pools, dict) and pools:
+        return {str(name): int(pool["worker_count"]) for name, pool in pools.items()}
+    return {"default": int(options["worker_threads"])}
+
+
+def _changed_since_start(answer: Answer, process: MasterProcess | None) -> bool:
+    if process is None:
+        return False
+    started = (process.started + _START_PRECISION) * 1e9
+    return any(len(state) > 1 and state[1] > started for state in watched(answer))

@@ -1,0 +1,116 @@
+"""Framing of the master's event bus: bytes in, event bodies out. Pure, no sockets.
+
+The publish side (`master_event_pub.ipc`) sends one msgpack map per event, `{"head": {}, "body": <bin>}`:
+
+* 3007 and 3008 bare, one after the other (salt/transport/frame.py, `frame_msg`);
+* 3006.26 and later with a 4-byte big-endian length before each (`frame_msg_ipc`), before that bare.
+
+Which one is told apart at each frame, so a master that is upgraded under a running exporter needs no switch.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Final
+
+import msgpack
+
+MAP_START: Final = b"\x82\xa4head"  # fixmap of 2, fixstr "head": how every frame begins
+_BODY_KEY: Final = MAP_START + b"\x80\xa4body"  # an empty head, which is all that masters send
+_PREFIX: Final = 4
+_SHORTEST: Final = _PREFIX + len(MAP_START)  # fewer bytes cannot be told apart
+# Salt trims events to max_event_size (1 MB by default); a length beyond this is garbage, not an event.
+MAX_FRAME: Final = 128 << 20
+_BIN_LENGTH: Final = {0xC4: struct.Struct(">B"), 0xC5: struct.Struct(">H"), 0xC6: struct.Struct(">I")}
+
+
+class Framer:
+    """Cuts the byte stream of one bus connection into event bodies; skips garbage to the next frame."""
+
+    def __init__(self) -> None:
+        self.errors = 0  # stretches of bytes that were no frame and have been skipped
+        self._chunks: list[bytes] = []
+        self._size = 0  # of all chunks
+        self._needed = _SHORTEST  # bytes that must be there before looking again is worth it
+        self._skipping = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take received bytes, return the bodies (tag, blank line, msgpack) of the frames now complete."""
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size < self._needed:
+            return []
+        buffer = b"".join(self._chunks)
+        bodies: list[bytes] = []
+        offset = 0
+        while len(buffer) - offset >= _SHORTEST:
+            if buffer.startswith(MAP_START, offset):
+                start = offset
+            elif buffer.startswith(MAP_START, offset + _PREFIX):
+                start = offset + _PREFIX
+            else:
+                offset = self._skip(buffer, offset)
+                continue
+            body, end = _frame(buffer, start)
+            if end > len(buffer):
+                break
+            if body is None:
+                offset = self._skip(buffer, start + 1)
+            else:
+                self._skipping = False
+                bodies.append(body)
+                offset = end
+        self._keep(buffer, offset)
+        return bodies
+
+    def _keep(self, buffer: bytes, offset: int) -> None:
+        """Hold back what is no whole frame yet."""
+        rest = buffer[offset:]
+        self._chunks = [rest]
+        self._size = len(rest)
+        self._needed = _SHORTEST
+        if len(rest) >= _SHORTEST:
+            start = 0 if rest.startswith(MAP_START) else _PREFIX
+            self._needed = _frame(rest, start)[1]
+
+    def _skip(self, buffer: bytes, offset: int) -> int:
+        """Return where the next frame may start behind garbage at `offset`, counting the stretch once."""
+        if not self._skipping:
+            self.errors += 1
+            self._skipping = True
+        found = buffer.find(MAP_START, offset)
+        if found < 0:  # a frame may begin in the last bytes
+            return max(offset + 1, len(buffer) - _SHORTEST + 1)
+        return found
+
+
+def _frame(buffer: bytes, start: int) -> tuple[bytes | None, int]:
+    """Read the map at `start`: (body, where it ends), or (None, start) if it is no event.
+
+    An end beyond the buffer says how long the buffer must be before asking again.
+    """
+    head = start + len(_BODY_KEY)
+    if len(buffer) <= head and _BODY_KEY.startswith(buffer[start:head]):
+        return None, head + 1
+    length = _BIN_LENGTH.get(buffer[head]) if buffer.startswith(_BODY_KEY, start) else None
+    if length is None:
+        return _unusual_frame(buffer, start)
+    begin = head + 1 + length.size
+    if len(buffer) < begin:
+        return None, begin
+    end: int = begin + length.unpack_from(buffer, head + 1)[0]
+    return (buffer[begin:end], end) if end - begin <= MAX_FRAME else (None, start)
+
+
+def _unusual_frame(buffer: bytes, start: int) -> tuple[bytes | None, int]:
+    """Read a map whose head is not empty, or whose body is text, the general way."""
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=MAX_FRAME)
+    try:
+        unpacker.feed(buffer[start : start + MAX_FRAME])
+        frame = unpacker.unpack()
+    except msgpack.OutOfData:
+        return (None, len(buffer) + 1) if len(buffer) - start < MAX_FRAME else (None, start)
+    except (ValueError, TypeError, msgpack.UnpackException, msgpack.BufferFull, RecursionError):
+        return None, start
+    body = frame.get(b"body")
+    return (body, start + unpacker.tell()) if isinstance(body, bytes) else (None, start)

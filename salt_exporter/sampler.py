@@ -1,0 +1,133 @@
+"""One look at the kernel's sockets per interval, shared by everybody who asks."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from salt_exporter.analysis.connections import Churn
+from salt_exporter.analysis.presence import Peers
+from salt_exporter.errors import SourceError
+from salt_exporter.kernel.inet_diag import (
+    ESTABLISHED,
+    LAST_RECEIVED_MS,
+    LOCAL_PORT,
+    PEER,
+    PEER_PORT,
+    RETRANSMITS,
+    STATE,
+    TIMER,
+    address,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from salt_exporter.kernel.inet_diag import Listener, Row
+    from salt_exporter.kernel.sock_diag import SocketTable
+
+PUBLISH: Final = "publish"
+REQUEST: Final = "request"
+CHANNELS: Final = (PUBLISH, REQUEST)
+
+_log = logging.getLogger(__name__)
+# With the shortest retransmission timeout of 200 ms, doubled each time: 25 s without any acknowledgement.
+_LOST_AFTER: Final = 7
+_RETRANSMISSION_TIMER: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The sockets of both channels at one moment; our own connections are left out."""
+
+    taken: float  # monotonic seconds
+    connections: dict[str, list[Row]]  # by channel
+    listeners: dict[str, list[Listener]]  # by channel
+
+
+class Sampler:
+    """Takes snapshots, in a thread of its own once started, and counts what happens between them."""
+
+    def __init__(
+        self, read: Callable[[tuple[int, int]], SocketTable], ports: Callable[[], tuple[int, int]], interval: float
+    ) -> None:
+        """Take `read`, which dumps the sockets on two ports, and `ports`, which gives publish and request."""
+        self.own: set[tuple[bytes, int]] = set()  # (address, port) of connections that the exporter itself opened
+        self.churn = {channel: Churn() for channel in CHANNELS}
+        self._read = read
+        self._ports = ports
+        self._interval = interval
+        self._lock = threading.Lock()
+        self._newest: Snapshot | None = None
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample_forever, name="sampler", daemon=True)
+
+    def start(self) -> None:
+        """Begin to sample every interval."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop sampling."""
+        self._stop.set()
+
+    def snapshot(self) -> Snapshot:
+        """Return the newest snapshot, a fresh one if that is older than the interval. Raises SourceError."""
+        with self._lock:
+            if self._newest is None or time.monotonic() - self._newest.taken > self._interval:
+                self._newest = self._take()
+            return self._newest
+
+    @property
+    def age(self) -> float:
+        """Seconds since the newest snapshot, infinite before the first."""
+        return time.monotonic() - self._newest.taken if self._newest else float("inf")
+
+    def _sample_forever(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self.snapshot()
+            except SourceError as error:  # whoever asks for a snapshot is told too
+                _log.debug("%s", error)
+            self._stop.wait(self._interval)
+
+    def _take(self) -> Snapshot:
+        ports = self._ports()
+        taken = time.monotonic()
+        table = self._read(ports)
+        channels = dict(zip(ports, CHANNELS, strict=True))
+        # The kernel's tuples hold ports in network byte order.
+        by_port = {socket.htons(port): channel for port, channel in channels.items()}
+        connections: dict[str, list[Row]] = {channel: [] for channel in CHANNELS}
+        own = {(peer, socket.htons(port)) for peer, port in self.own}
+        for row in table.connections:
+            if not own or (address(row[PEER]), row[PEER_PORT]) not in own:
+                connections[by_port[row[LOCAL_PORT]]].append(row)
+        listeners: dict[str, list[Listener]] = {channel: [] for channel in CHANNELS}
+        for listener in table.listeners:
+            listeners[channels[listener.port]].append(listener)
+        for channel in CHANNELS:
+            self.churn[channel].observe(connections[channel])
+        return Snapshot(taken, connections, listeners)
+
+
+def publish_peers(snapshot: Snapshot, silent_after: float | None) -> Peers:
+    """Return who is connected to the publish port.
+
+    A connection is silent when nothing, not even a heartbeat, came for `silent_after` seconds (None: this Salt line
+    sends none), or when what was sent has been repeated `_LOST_AFTER` times without an acknowledgement.
+    """
+    limit = silent_after * 1000 if silent_after else float("inf")
+    connections: Counter[bytes] = Counter()
+    silent: Counter[bytes] = Counter()
+    for row in snapshot.connections[PUBLISH]:
+        if row[STATE] == ESTABLISHED:
+            peer = address(row[PEER])
+            connections[peer] += 1
+            lost = row[TIMER] == _RETRANSMISSION_TIMER and row[RETRANSMITS] >= _LOST_AFTER
+            silent[peer] += lost or row[LAST_RECEIVED_MS] > limit
+    return Peers(connections, frozenset(peer for peer, number in connections.items() if number == silent[peer]))

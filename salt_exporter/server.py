@@ -1,0 +1,73 @@
+"""An HTTP server that bounds what one client and all clients together can cost it. Knows no routes.
+
+Measured against half-open connections, header drips and clients that never read (docs/design.md): Tornado bounds the
+time of a whole request header and the sizes; the number of connections, in all and by peer, is bounded here.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from tornado.httpserver import HTTPServer
+from tornado.netutil import bind_sockets
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from tornado.iostream import IOStream
+    from tornado.web import Application
+
+
+HEADER_TIMEOUT: Final = 3.0  # seconds for a whole request header, and for an idle connection
+_LIMITS: Final[dict[str, Any]] = {
+    "idle_connection_timeout": HEADER_TIMEOUT,
+    "body_timeout": HEADER_TIMEOUT,
+    "max_header_size": 8192,
+    "max_body_size": 1024,
+    "max_buffer_size": 65536,
+}
+_BACKLOG: Final = 128
+
+_log = logging.getLogger(__name__)
+
+
+class BoundedServer(HTTPServer):
+    """Refuses connections beyond `max_connections`, and of one peer beyond half of that."""
+
+    def initialize(self, application: Application, max_connections: int) -> None:  # type: ignore[override] # fewer, on purpose
+        """Set the limits; called by Tornado's constructor."""
+        super().initialize(application, **_LIMITS)
+        self.refused = 0
+        self._max_connections = max_connections
+        self._peers: Counter[str] = Counter()
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """Serve or refuse one new connection."""
+        peer = str(address[0])
+        if self._peers.total() >= self._max_connections or self._peers[peer] >= self._max_connections // 2:
+            if not self.refused:
+                _log.warning("too many HTTP connections (%d): refusing %s", self._peers.total(), peer)
+            self.refused += 1
+            stream.close()
+            return
+        self._peers[peer] += 1
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: Any) -> None:  # noqa: ANN401 - Tornado types it as object
+        """Forget a connection that has ended."""
+        peer = str(server_conn.context.address[0])
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+        super().on_close(server_conn)
+
+    def listen_on(self, addresses: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
+        """Listen on (host, port) pairs, an empty host meaning every interface; return where. Raises OSError."""
+        bound = []
+        for host, port in addresses:
+            sockets = bind_sockets(port, host or None, backlog=_BACKLOG)
+            self.add_sockets(sockets)
+            bound += [item.getsockname()[:2] for item in sockets]
+        return bound

@@ -1,0 +1,185 @@
+"""HTTP: the metrics, health, readiness and a landing page. Knows nothing of Salt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from html import escape
+from typing import TYPE_CHECKING, Any, Final
+
+from tornado.web import Application, RequestHandler
+
+from salt_exporter import __version__
+from salt_exporter.exposition import compress, render
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from salt_exporter.scrape import Scrape, Scraper
+
+DEFAULT_TIMEOUT: Final = 10.0  # seconds a scrape may take where Prometheus does not say
+MAX_TIMEOUT: Final = 120.0
+MARGIN: Final = 0.5  # seconds of Prometheus' timeout left for rendering and the way back
+_WRITE_TIMEOUT: Final = 30.0  # seconds a client may take to read its answer
+_HEADERS: Final = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
+    "Referrer-Policy": "no-referrer",
+    "Server": "salt-exporter",
+    "X-Content-Type-Options": "nosniff",
+}
+
+_log = logging.getLogger(__name__)
+
+
+def scrape_timeout(header: str | None) -> float:
+    """Return the seconds a scrape may take, from X-Prometheus-Scrape-Timeout-Seconds; nonsense means the default."""
+    try:
+        seconds = float(header or DEFAULT_TIMEOUT)
+    except ValueError:
+        seconds = DEFAULT_TIMEOUT
+    if not 0 < seconds <= MAX_TIMEOUT:  # also refuses nan
+        seconds = DEFAULT_TIMEOUT
+    return max(seconds - MARGIN, seconds / 2)
+
+
+class Busy:
+    """Counts scrapes that have not been answered whole; `idle()` waits until there are none."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def __enter__(self) -> None:
+        self._number += 1
+        self._idle.clear()
+
+    def __exit__(self, *_exception: object) -> None:
+        self._number -= 1
+        if not self._number:
+            self._idle.set()
+
+    async def idle(self) -> None:
+        """Return when no scrape is under way."""
+        await self._idle.wait()
+
+
+class _Handler(RequestHandler):
+    """What all our pages have in common."""
+
+    SUPPORTED_METHODS = ("GET", "HEAD")
+
+    def set_default_headers(self) -> None:
+        for name, value in _HEADERS.items():
+            self.set_header(name, value)
+
+    async def head(self, *args: str, **kwargs: str) -> None:
+        """Answer HEAD as GET; Tornado leaves the body out."""
+        answer = self.get(*args, **kwargs)
+        if answer is not None:
+            await answer
+
+    def write_error(self, status_code: int, **_kwargs: object) -> None:
+        self.send_text(f"{status_code} {self._reason}\n")
+
+    def send_text(self, text: str) -> None:
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.write(text)
+
+    def compute_etag(self) -> str | None:
+        return None  # nothing here is worth hashing: it changes all the time
+
+
+class _Metrics(_Handler):
+    def initialize(self, scraper: Scraper, busy: Busy) -> None:
+        self._scraper = scraper
+        self._busy = busy
+
+    async def get(self) -> None:
+        with self._busy:
+            await self._serve()
+
+    async def _serve(self) -> None:
+        headers = self.request.headers
+        scrape = await self._scraper.scrape(scrape_timeout(headers.get("X-Prometheus-Scrape-Timeout-Seconds")))
+        squeeze = "gzip" in headers.get("Accept-Encoding", "")
+        # In a thread: a large answer must not hold up the other clients.
+        body, content_type = await asyncio.to_thread(_answer, scrape, headers.get("Accept", ""), squeeze=squeeze)
+        self.set_header("Content-Type", content_type)
+        self.set_header("Vary", "Accept, Accept-Encoding")
+        if squeeze:
+            self.set_header("Content-Encoding", "gzip")
+        try:
+            await asyncio.wait_for(self.finish(body), _WRITE_TIMEOUT)
+        except (TimeoutError, asyncio.TimeoutError):
+            _log.warning("%s did not read its answer within %.0f s: closed", self.request.remote_ip, _WRITE_TIMEOUT)
+            self.request.connection.stream.close()  # type: ignore[union-attr] # Tornado's HTTP1Connection has one
+
+
+def _answer(scrape: Scrape, accept: str, *, squeeze: bool) -> tuple[bytes, str]:
+    body, content_type = render(scrape.metrics(), scrape.samples(), accept)
+    return (compress(body) if squeeze else body), content_type
+
+
+class _Healthy(_Handler):
+    def get(self) -> None:
+        self.send_text("salt-exporter is healthy.\n")
+
+
+class _Ready(_Handler):
+    def initialize(self, ready: Callable[[], bool]) -> None:
+        self._ready = ready
+
+    def get(self) -> None:
+        if self._ready():
+            self.send_text("salt-exporter is ready.\n")
+        else:
+            self.set_status(503)
+            self.send_text("salt-exporter is looking at the master for the first time.\n")
+
+
+class _Landing(_Handler):
+    def initialize(self, telemetry_path: str, summary: Callable[[], Awaitable[list[tuple[str, str]]]]) -> None:
+        self._telemetry_path = telemetry_path
+        self._summary = summary
+
+    async def get(self) -> None:
+        rows = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in await self._summary())
+        self.write(
+            f"<!doctype html><html lang=en><meta charset=utf-8><title>salt-exporter</title>"
+            f"<h1>salt-exporter {escape(__version__)}</h1>"
+            f"<p>A Prometheus exporter for Salt masters that finds, measures and explains lost Salt messages."
+            f'<ul><li><a href="{escape(self._telemetry_path)}">Metrics</a>'
+            f'<li><a href="/-/healthy">Healthy?</a><li><a href="/-/ready">Ready?</a></ul>'
+            f"<table>{rows}</table>"
+        )
+
+
+class _NotFound(_Handler):
+    def prepare(self) -> None:
+        self.set_status(404)
+        self.finish("404 Not Found\n")
+
+
+def application(
+    scraper: Scraper,
+    busy: Busy,
+    ready: Callable[[], bool],
+    summary: Callable[[], Awaitable[list[tuple[str, str]]]],
+    telemetry_path: str,
+) -> Application:
+    """Return the routes; `summary` gives the (name, value) rows of the landing page."""
+    routes: list[Any] = [
+        (telemetry_path, _Metrics, {"scraper": scraper, "busy": busy}),
+        ("/-/healthy", _Healthy),
+        ("/-/ready", _Ready, {"ready": ready}),
+        ("/", _Landing, {"telemetry_path": telemetry_path, "summary": summary}),
+    ]
+    return Application(routes, default_handler_class=_NotFound, log_function=_log_request)
+
+
+def _log_request(handler: RequestHandler) -> None:
+    """Log what went wrong on our side; scrapes that worked are no news."""
+    level = logging.ERROR if handler.get_status() >= 500 and handler.get_status() != 503 else logging.DEBUG
+    _log.log(level, "%s %s %s", handler.get_status(), handler.request.method, handler.request.uri)

@@ -1,0 +1,173 @@
+"""Everything the exporter watches, wired together: what collectors and commands may ask."""
+
+from __future__ import annotations
+
+import logging
+import socket
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from salt_exporter.analysis.activity import Activity
+from salt_exporter.analysis.jobs import JobLedger
+from salt_exporter.analysis.presence import PresenceTracker
+from salt_exporter.errors import SourceError
+from salt_exporter.intake import Intake
+from salt_exporter.kernel.sock_diag import tcp_sockets
+from salt_exporter.master.addresses import AddressIndex, layout_of
+from salt_exporter.master.ask import Memory
+from salt_exporter.master.bus import BusReader
+from salt_exporter.master.keys import KeyStore
+from salt_exporter.master.settings import SettingsSource
+from salt_exporter.sampler import Sampler, publish_peers
+
+if TYPE_CHECKING:
+    from salt_exporter.analysis.presence import Presence
+    from salt_exporter.config import Config
+    from salt_exporter.master.keys import Keys
+    from salt_exporter.master.settings import MasterSettings
+
+_TICK: Final = 1.0  # seconds between looks at jobs that may have ended
+# A healthy subscriber answers each heartbeat; half an interval more allows for the way there and back.
+_HEARTBEATS: Final = 1.5
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Reload:
+    """How the last reload of the exporter's own configuration went; starting counts as one."""
+
+    successful: bool = True
+    time: float = field(default_factory=time.time)  # of the last successful one, Unix seconds
+
+
+class World:
+    """The sources and the analyses of one master. Questions may be asked from any thread; they raise SourceError."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.settings = SettingsSource(config.salt_config_dir, Memory(config.state_directory / "settings.json"))
+        self.sampler = Sampler(tcp_sockets, self._ports, config.sampler_interval)
+        self.index = AddressIndex()
+        self.activity = Activity(JobLedger(config.jobs_deadline, config.jobs_max_functions, config.jobs_max_in_flight))
+        self.bus = BusReader(lambda: self.settings.current().bus, Intake(self.activity).deliver, self.activity.gap)
+        self.reload = Reload()
+        self.newest_presence: Presence | None = None
+        self.refreshed: float | None = None  # monotonic seconds of the last good refresh
+        self.ready = threading.Event()  # the first refresh has been tried
+        self._keys = KeyStore()
+        self._tracker = PresenceTracker(config.presence_recent)
+        self._lock = threading.Lock()  # of what _keys and _tracker remember
+        self._refreshing = threading.Lock()
+        self._own_addresses: frozenset[bytes] = frozenset()
+        self._index_problem = ""  # why addresses are not known: one sentence
+        self._stop = threading.Event()
+        self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
+
+    def start(self) -> None:
+        """Begin to watch: the bus first, so that nothing that happens while the rest is looked up is missed."""
+        self.bus.start()
+        self._housekeeper.start()
+        self.sampler.start()
+
+    def stop(self) -> None:
+        """Stop watching; what the bus has delivered is still counted."""
+        self._stop.set()
+        self.sampler.stop()
+        self.bus.stop()
+
+    def keys(self) -> Keys:
+        """Return the minion keys."""
+        settings = self.settings.current()
+        if settings.keys_driver != "localfs_key":
+            raise SourceError(
+                f"the master keeps its keys with keys.cache_driver: {settings.keys_driver}, which cannot be read: "
+                "only localfs_key is supported"
+            )
+        with self._lock:
+            return self._keys.read(settings.pki_dir)
+
+    def presence(self) -> Presence:
+        """Decide now who is present."""
+        if self.refreshed is None and not self._index_problem:
+            self.refresh()
+        if self._index_problem:
+            raise SourceError(self._index_problem)
+        settings = self.settings.current()
+        accepted = self.keys().accepted
+        interval = settings.options.get("zmq_heartbeat_ivl", 0) / 1000 if settings.transport == "zeromq" else 0
+        peers = publish_peers(self.sampler.snapshot(), interval * _HEARTBEATS or None)
+        addresses = self.index.current
+        seen = self.activity.last_seen()
+        with self._lock:
+            self.newest_presence = self._tracker.decide(
+                accepted, addresses.by_minion, addresses.by_address, peers, self._own_addresses, seen, time.time()
+            )
+            return self.newest_presence
+
+    @property
+    def age(self) -> float:
+        """Seconds since the last good refresh, infinite before the first."""
+        return time.monotonic() - self.refreshed if self.refreshed is not None else float("inf")
+
+    def refresh(self) -> None:
+        """Look for changes of the master's configuration, keys and cached grains."""
+        with self._refreshing:
+            settings = self.settings.refresh()
+            accepted = self.keys().accepted
+            self.activity.keep_only(accepted)
+            self._own_addresses = _host_addresses()
+            try:
+                _require_readable_cache(settings)
+                self.index.update(accepted, settings.cachedir, layout_of(settings.version_info))
+                self._index_problem = ""
+            except SourceError as error:
+                self._index_problem = str(error)
+                raise
+            self.refreshed = time.monotonic()
+
+    def _ports(self) -> tuple[int, int]:
+        settings = self.settings.current()
+        return settings.publish_port, settings.request_port
+
+    def _keep_house(self) -> None:
+        next_refresh = 0.0
+        while not self._stop.is_set():
+            now = time.monotonic()
+            self.activity.tick(now)
+            if now >= next_refresh:
+                next_refresh = now + self.config.presence_refresh
+                try:
+                    self.refresh()
+                except SourceError as error:  # the collectors that need it say so at each scrape
+                    _log.debug("%s", error)
+                self.ready.set()
+            self._stop.wait(_TICK)
+
+
+def _require_readable_cache(settings: MasterSettings) -> None:
+    """Raise SourceError where the master keeps no grains that the exporter can read."""
+    if not settings.options.get("minion_data_cache", 1):
+        raise SourceError(
+            "the master runs with minion_data_cache: False, so nothing tells which address belongs to which minion: "
+            "set it to True, as it is by default"
+        )
+    if settings.cache_driver != "localfs":
+        raise SourceError(
+            f"the master caches grains with cache: {settings.cache_driver}, which the exporter cannot read: "
+            "only localfs is supported"
+        )
+
+
+def _host_addresses() -> frozenset[bytes]:
+    """Return the addresses of this host in network byte order, without those of the loopback interface."""
+    found = set()
+    for name, addresses in psutil.net_if_addrs().items():
+        for item in addresses:
+            if item.family in (socket.AF_INET, socket.AF_INET6) and name != "lo":
+                found.add(socket.inet_pton(item.family, item.address.partition("%")[0]))
+    return frozenset(found)
