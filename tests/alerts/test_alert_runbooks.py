@@ -1,0 +1,53 @@
+"""Every alert has a runbook that helps, and every runbook an alert."""
+
+import re
+
+import pytest
+
+from tests.alerts.declarations import catalogue
+from tests.alerts.rules import ALERTS, Alert, load_alerts
+
+BASE = "https://github.com/salt-exporter/salt-exporter/blob/main/alerts/runbooks"
+HEADINGS = ["## Meaning", "## Impact", "## Diagnosis", "## Mitigation"]
+every_alert = pytest.mark.parametrize("alert", load_alerts(), ids=lambda alert: alert.name)
+
+
+def test_every_runbook_has_its_alert() -> None:
+    """No runbook is left over from an alert that is gone or renamed, and none is missing."""
+    assert {path.stem for path in (ALERTS / "runbooks").glob("*")} == {alert.name for alert in load_alerts()}
+
+
+@every_alert
+def test_the_address_is_derived_from_the_name(alert: Alert) -> None:
+    """runbook_url leads to the runbook of this very alert."""
+    assert alert.annotations["runbook_url"] == f"{BASE}/{alert.name}.md"
+
+
+@every_alert
+def test_the_four_headings(alert: Alert) -> None:
+    """A runbook is titled after its alert and has the four sections in their order."""
+    lines = _runbook(alert).splitlines()
+
+    assert lines[0] == f"# {alert.name}"
+    assert [line for line in lines if line.startswith("## ")] == HEADINGS
+
+
+@every_alert
+def test_the_diagnosis_has_commands(alert: Alert) -> None:
+    """Under Diagnosis stand commands to paste, and nothing in the runbook is left to do."""
+    diagnosis = _runbook(alert).split("## Diagnosis")[1].split("## Mitigation")[0]
+
+    assert "```console\n$ " in diagnosis
+    assert "TODO" not in _runbook(alert)
+
+
+@every_alert
+def test_metrics_in_runbooks_exist(alert: Alert) -> None:
+    """A metric that a runbook tells to look at is one the exporter declares."""
+    named = set(re.findall(r"\bsalt_[a-z_]+[a-z]\b", _runbook(alert)))
+
+    assert named - set(catalogue()) == set()
+
+
+def _runbook(alert: Alert) -> str:
+    return (ALERTS / "runbooks" / f"{alert.name}.md").read_text(encoding="utf-8")
