@@ -1,0 +1,103 @@
+"""The exporter as it runs for users, beside the master of a lab, and what it says."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from prometheus_client.parser import text_string_to_metric_families
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from salt_exporter.demo.lab import Lab
+
+_GET = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=20).read())"
+
+# Shorter than the defaults, for nobody waits for a test; what they bound is the same.
+_SETTINGS = ("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s")
+
+
+class Metrics:
+    """One scrape."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples = {
+            (sample.name, frozenset(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def get(self, name: str, default: float | None = None, **labels: str) -> float:
+        """Return the value of one series; KeyError if it is not there and there is no default."""
+        key = (name, frozenset(labels.items()))
+        return self._samples[key] if default is None else self._samples.get(key, default)
+
+    def labels(self, name: str, label: str) -> list[str]:
+        """Return the sorted values of a label over all series of a metric."""
+        return sorted(dict(labels)[label] for series, labels in self._samples if series == name)
+
+    def by(self, name: str, *names: str) -> dict[tuple[str, ...], float]:
+        """Return the values of a metric by the values of these labels, summed over the others."""
+        found: dict[tuple[str, ...], float] = {}
+        for (series, labels), value in self._samples.items():
+            if series == name:
+                key = tuple(dict(labels)[label] for label in names)
+                found[key] = found.get(key, 0.0) + value
+        return found
+
+
+class Exporter:
+    """The daemon and the commands, run in the network namespace of the master."""
+
+    def __init__(self, lab: Lab, prefix: Sequence[str], state: Path, port: int = 4507) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._lab = lab
+        self._prefix = list(prefix)
+        self._config = [f"--salt.config-dir={lab.config_dir}", f"--state.directory={state}"]
+        address = f"--web.listen-address=127.0.0.1:{port}"
+        program = [sys.executable, "-m", "salt_exporter"]
+        lab.start("exporter", [*program, "serve", *self._config, *_SETTINGS, address], prefix)
+        lab.wait("exporter", self._is_ready, 30)
+
+    def stop(self) -> None:
+        """End the daemon as an operator would."""
+        self._lab.stop("exporter")
+
+    def scrape(self) -> Metrics:
+        """Return what Prometheus would get now."""
+        return Metrics(self.get("/metrics"))
+
+    def get(self, path: str, url: str = "") -> str:
+        """Return the body of a page, by default one of the exporter's."""
+        return self.run_beside(sys.executable, "-c", _GET, (url or self.url) + path)
+
+    def command(self, *arguments: str) -> str:
+        """Return what a command of the exporter prints, whatever its exit status."""
+        return self.run_beside(sys.executable, "-m", "salt_exporter", *arguments, *self._config, check=False)
+
+    def run_beside(self, *argv: str, stdin: str = "", check: bool = True) -> str:
+        """Run a program in the master's network namespace and return its standard output."""
+        done = subprocess.run(
+            [*self._prefix, *argv], input=stdin, capture_output=True, text=True, check=check, timeout=60
+        )
+        return done.stdout
+
+    def wait(self, condition: Callable[[Metrics], bool], timeout: float, what: str) -> Metrics:
+        """Scrape until a condition holds; AssertionError with the last scrape if it does not in time."""
+        deadline = time.monotonic() + timeout
+        while not condition(metrics := self.scrape()):
+            if time.monotonic() > deadline:
+                raise AssertionError(f"not after {timeout:.0f} s: {what}\n{metrics.text}")
+            time.sleep(0.3)
+        return metrics
+
+    def _is_ready(self) -> bool:
+        try:
+            return "is ready" in self.get("/-/ready")
+        except subprocess.CalledProcessError:
+            return False

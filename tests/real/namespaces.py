@@ -1,0 +1,83 @@
+"""Network namespaces on one bridge, so that a real master and its minions have addresses of their own. Needs root.
+
+Nothing here touches the network of the machine: the bridge is in a namespace too, and no route leads out.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+
+import psutil
+
+# Namespaces are named <prefix><process id of the owner>-<node>.
+_PREFIX = "salt-exporter-"
+_HUB = "hub"
+
+
+class Network:
+    """Nodes with addresses such as "10.77.0.2/24" or "fd77::2/64" that reach each other."""
+
+    def __init__(self) -> None:
+        self._nodes: set[str] = set()
+        _add_namespace(_name(_HUB))
+        _ip(_HUB, "link add name bridge type bridge")
+        _ip(_HUB, "link set dev bridge up")
+
+    def add(self, node: str, *addresses: str) -> None:
+        """Add a node (at most 15 characters: its name is an interface's too)."""
+        _add_namespace(_name(node))
+        self._nodes.add(node)
+        _ip(_HUB, f"link add name {node} type veth peer name eth0 netns {_name(node)}")
+        _ip(_HUB, f"link set dev {node} master bridge up")
+        for address in addresses:
+            # Without duplicate address detection, during which an IPv6 address cannot be used.
+            _ip(node, f"address add {address} dev eth0{' nodad' if ':' in address else ''}")
+        _ip(node, "link set dev eth0 up")
+
+    def prefix(self, node: str) -> list[str]:
+        """Return what to put before a command to run it on a node."""
+        return ["ip", "netns", "exec", _name(node)]
+
+    def cut_link(self, node: str) -> None:
+        """Drop all packets from and to a node without anybody being told: its interface stays up."""
+        _ip(_HUB, f"link set dev {node} nomaster")
+
+    def restore_link(self, node: str) -> None:
+        """Undo `cut_link`."""
+        _ip(_HUB, f"link set dev {node} master bridge")
+
+    def close(self) -> None:
+        """Delete all namespaces; what still runs in one keeps it, without a name and without a link."""
+        for node in (*self._nodes, _HUB):
+            _delete_namespace(_name(node))
+
+
+def delete_leftovers() -> None:
+    """Delete the namespaces of owners that were killed."""
+    for name in _run("ip", "netns", "list").split():
+        match = re.match(rf"{_PREFIX}(\d+)-", name)
+        if match and not psutil.pid_exists(int(match[1])):
+            _delete_namespace(name)
+
+
+def _name(node: str) -> str:
+    return f"{_PREFIX}{os.getpid()}-{node}"
+
+
+def _add_namespace(name: str) -> None:
+    _run("ip", "netns", "add", name)
+    _run("ip", "-n", name, "link", "set", "lo", "up")
+
+
+def _delete_namespace(name: str) -> None:
+    _run("ip", "netns", "delete", name)
+
+
+def _ip(node: str, command: str) -> None:
+    _run("ip", "-n", _name(node), *command.split())
+
+
+def _run(*argv: str) -> str:
+    return subprocess.run(argv, check=True, stdout=subprocess.PIPE, text=True).stdout
