@@ -1,0 +1,95 @@
+"""Measures things side by side.
+
+What is compared takes turns within each round, so that a machine that is busy with something else slows all of it down
+alike: the ratio within a round is to be trusted, a time alone is not.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """One way to do the work. Quick ones are called several times a round, of which the median counts."""
+
+    call: Callable[[], Any]
+    repeat: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """What one contender took in each round, in seconds, and its last answer."""
+
+    seconds: list[float]
+    answer: Any
+
+
+def take_turns(rounds: int, contenders: Mapping[str, Contender]) -> dict[str, Series]:
+    """Run every contender in every round, in the order given; at least one round."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    answers: dict[str, Any] = {}
+    for _ in range(rounds):
+        for name, contender in contenders.items():
+            times = []
+            for _ in range(contender.repeat):
+                start = time.perf_counter()
+                answers[name] = contender.call()
+                times.append(time.perf_counter() - start)
+            seconds[name].append(median(times))
+    return {name: Series(seconds[name], answers[name]) for name in contenders}
+
+
+def ratios(dividends: Sequence[float], divisors: Sequence[float]) -> list[float]:
+    """Divide round by round."""
+    return [dividend / divisor for dividend, divisor in zip(dividends, divisors, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a row's median should be, in words, and whether it is."""
+
+    text: str
+    met: bool
+
+
+def at_most(limit: float, measured: Sequence[float], unit: str = "") -> Goal:
+    """Return the goal that the median is no larger than `limit`."""
+    return Goal(f"≤ {limit:g}{unit}", median(measured) <= limit)
+
+
+def at_least(limit: float, measured: Sequence[float], unit: str = "") -> Goal:
+    """Return the goal that the median is no smaller than `limit`."""
+    return Goal(f"≥ {limit:g}{unit}", median(measured) >= limit)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One contender's line; `ratios` and `values` hold one number for each round."""
+
+    name: str
+    ratios: Sequence[float]
+    values: Sequence[float]  # in the unit of the table
+    goal: Goal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """The result of one benchmark."""
+
+    title: str
+    how: str  # it was measured: Markdown
+    ratio: str  # what the ratios mean: the head of their column
+    unit: str  # of the values: the head of their column
+    rows: Sequence[Row]
+
+    @property
+    def goals_met(self) -> bool:
+        """Whether no row has missed its goal."""
+        return all(row.goal.met for row in self.rows if row.goal)
