@@ -12,10 +12,9 @@ import argparse
 import os
 import re
 from dataclasses import dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-
-import yaml
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,7 +22,22 @@ if TYPE_CHECKING:
 
 ENVIRONMENT_PREFIX: Final = "SALT_EXPORTER_"
 DEFAULT_FILE: Final = Path("/etc/salt-exporter/config.yml")
-COLLECTORS: Final = ("master", "keys", "presence", "connections", "settings", "jobs", "eventbus", "exporter")
+COLLECTORS: Final = (
+    "master",
+    "keys",
+    "presence",
+    "connections",
+    "publish",
+    "request",
+    "settings",
+    "jobs",
+    "eventbus",
+    "processes",
+    "probe",
+    "exporter",
+)
+
+_LONGEST: Final = 365 * 86400.0  # seconds; the system's timers overflow some centuries later
 
 
 class ConfigError(ValueError):
@@ -36,14 +50,14 @@ def _duration(text: object) -> float:
     if not match:
         raise ValueError("expected a duration such as 5s, 500ms, 2m or 1h")
     seconds = float(match[1]) * {"ms": 0.001, "s": 1, "": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
-    if seconds <= 0:
-        raise ValueError("must be longer than 0")
+    if not 0 < seconds <= _LONGEST:
+        raise ValueError("must be longer than 0 and at most 365d")
     return seconds
 
 
-def _count(text: object) -> int:
-    if isinstance(text, bool) or not re.fullmatch(r"\d+", str(text)):
-        raise ValueError("expected a whole number, 0 or more")
+def _count(text: object, least: int = 0) -> int:
+    if isinstance(text, bool) or not re.fullmatch(r"\d+", str(text)) or int(str(text)) < least:
+        raise ValueError(f"expected a whole number, {least} or more")
     return int(str(text))
 
 
@@ -68,11 +82,11 @@ def _choice(*allowed: str) -> Callable[[object], str]:
 def _path(text: object) -> Path:
     if not isinstance(text, (str, os.PathLike)) or not str(text):
         raise ValueError("expected a path")
-    return Path(text)
+    return Path(text).absolute()  # the master's Python, which is asked about it, runs in another directory
 
 
 def _url_path(text: object) -> str:
-    if not re.fullmatch(r"/[\w./-]+", str(text)) or str(text).startswith("/-/"):
+    if not re.fullmatch(r"/[A-Za-z0-9_./-]+", str(text)) or str(text).startswith("/-/"):
         raise ValueError("expected a path such as /metrics")
     return str(text)
 
@@ -80,11 +94,13 @@ def _url_path(text: object) -> str:
 def _addresses(value: object) -> tuple[tuple[str, int], ...]:
     """Read one `host:port`, or several: a list, or separated by commas. An empty host means all interfaces."""
     items = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    if not items:
+        raise ValueError("expected at least one address")
     return tuple(_address(str(item)) for item in items)
 
 
 def _address(text: str) -> tuple[str, int]:
-    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.%\w]+)\]|([^:\[\]]*)):(\d{1,5})", text.strip())
+    match = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^:\[\]]*)):(\d{1,5})", text.strip())
     if not match or int(match[3]) > 65535:
         raise ValueError(f"expected host:port, [IPv6]:port or :port, not {text!r}")
     return match[1] or match[2] or "", int(match[3])
@@ -108,7 +124,10 @@ class Config:
     )
     web_telemetry_path: str = setting("web.telemetry-path", "/metrics", _url_path, "Path of the metrics.")
     web_max_connections: int = setting(
-        "web.max-connections", 128, _count, "HTTP connections open at once; one address may hold half of them."
+        "web.max-connections",
+        128,
+        partial(_count, least=2),
+        "HTTP connections open at once; one address may hold half of them.",
     )
     log_level: str = setting(
         "log.level", "info", _choice("debug", "info", "warning", "error"), "Least severe messages to log."
@@ -169,15 +188,45 @@ class Config:
     jobs_max_in_flight: int = setting(
         "jobs.max-in-flight", 10_000, _count, "Jobs followed at once; beyond it the oldest are closed as unknown."
     )
+    probe_publish: bool = setting(
+        "probe.publish",
+        default=True,
+        parse=_switch,
+        help="Subscribe to the publish port to count and size what the master publishes; without it nothing is known "
+        "about its queues and drops.",
+        shown="true",
+    )
+    probe_request: bool = setting(
+        "probe.request",
+        default=True,
+        parse=_switch,
+        help="Send the master a harmless request (the clear `ping`) now and then, to time router, queue and workers.",
+        shown="true",
+    )
+    probe_request_interval: float = setting(
+        "probe.request-interval",
+        15.0,
+        _duration,
+        "How often; after a request that was not answered in time the pause doubles up to 2 minutes.",
+        "15s",
+    )
+    probe_request_timeout: float = setting(
+        "probe.request-timeout",
+        5.0,
+        _duration,
+        "How long an answer may take until the request probe has failed.",
+        "5s",
+    )
+    probe_event_bus: bool = setting(
+        "probe.event-bus",
+        default=False,
+        parse=_switch,
+        help="Every 15 seconds put an event of the exporter's own (`salt-exporter/probe/…`) on the master's event bus "
+        "and time its way to all readers; reactors and event returners see it too.",
+        shown="false",
+    )
     collectors: frozenset[str] = frozenset(COLLECTORS)
     file: Path | None = None
-
-    def __post_init__(self) -> None:
-        """Check what no single setting can."""
-        if not self.web_listen_address:
-            raise ConfigError("web.listen-address: at least one address is needed")
-        if self.web_max_connections < 2:
-            raise ConfigError("web.max-connections: at least 2 are needed")
 
 
 def declared() -> Iterator[Field[Any]]:
@@ -257,10 +306,18 @@ def _file(flags: Mapping[str, object], environ: Mapping[str, str]) -> Path | Non
     named = flags.get("config.file") or environ.get(environment_name("config.file"))
     if named:
         return Path(str(named))
-    return DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    try:
+        DEFAULT_FILE.stat()
+    except FileNotFoundError:
+        return None
+    except OSError:  # it may be there: reading it says why it cannot be used
+        pass
+    return DEFAULT_FILE
 
 
 def _read(file: Path) -> dict[str, Any]:
+    import yaml  # noqa: PLC0415 - most commands have no file, and all are to be quick
+
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:

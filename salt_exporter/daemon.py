@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import signal
+import threading
 import time
 from typing import TYPE_CHECKING, Final
 
@@ -13,8 +14,8 @@ from salt_exporter import __version__, log
 from salt_exporter.collectors import ALL
 from salt_exporter.config import ConfigError, changed
 from salt_exporter.errors import SourceError
-from salt_exporter.scrape import Scraper
-from salt_exporter.server import BoundedServer
+from salt_exporter.scrape import Scraper, SingleFlight
+from salt_exporter.server import BoundedServer, ListenError
 from salt_exporter.web import Busy, application
 from salt_exporter.world import World
 
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
 
     from salt_exporter.config import Config
 
+_BRIEF: Final = 5.0  # seconds that the landing page may take
 _DRAIN: Final = 10.0  # seconds that scrapes under way have to finish when we are told to end
+_STOP: Final = 3.0  # and those who watch the master
 _RELOADABLE: Final = frozenset(("log.level", "log.format"))
 
 _log = logging.getLogger(__name__)
@@ -41,6 +44,7 @@ class _Daemon:
         self._reload = reload
         self._world = World(config)
         self._scraper = Scraper([collector(self._world) for collector in ALL if collector.name in config.collectors])
+        self._brief = SingleFlight("landing-page", self._world_in_brief)
         self._busy = Busy()
         self._end = asyncio.Event()
 
@@ -49,7 +53,7 @@ class _Daemon:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: loop.run_in_executor(None, self._reload_all))
+        loop.add_signal_handler(signal.SIGHUP, self._start_reload)
         web = application(
             self._scraper, self._busy, self._world.ready.is_set, self._summary, self._config.web_telemetry_path
         )
@@ -62,8 +66,8 @@ class _Daemon:
                     port,
                     self._config.web_telemetry_path,
                 )
-        except OSError as error:
-            _log.error("cannot listen (%s): choose another --web.listen-address", error)
+        except ListenError as error:
+            _log.error("%s: choose another --web.listen-address", error)
             return 1
         self._world.start()
         await self._end.wait()
@@ -74,8 +78,12 @@ class _Daemon:
             await asyncio.wait_for(self._busy.idle(), _DRAIN)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(server.close_all_connections(), 1.0)
-        await asyncio.to_thread(self._world.stop)
+        await SingleFlight("stop", self._world.stop).ask(_STOP)
         return 0
+
+    def _start_reload(self) -> None:
+        # It may take long, and as a daemon thread it does not delay our end.
+        threading.Thread(target=self._reload_all, name="reload", daemon=True).start()
 
     def _reload_all(self) -> None:
         """Read our configuration and the master's again; keep what we have where the new one is bad."""
@@ -98,14 +106,12 @@ class _Daemon:
 
     async def _summary(self) -> list[tuple[str, str]]:
         """Return the rows of the landing page."""
-        return await asyncio.to_thread(self._world_in_brief)
+        answer = await self._brief.ask(_BRIEF)
+        return [("Problem", str(answer.error))] if answer.value is None else answer.value
 
     def _world_in_brief(self) -> list[tuple[str, str]]:
-        try:
-            settings = self._world.settings.current()
-            counts = self._world.presence().counts()
-        except SourceError as error:
-            return [("Problem", str(error))]
+        settings = self._world.settings.current()
+        counts = self._world.presence().counts()
         return [
             ("Master", f"{settings.id}, Salt {settings.version}"),
             ("Event bus", self._world.bus.problem or "connected"),

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from salt_exporter.master.events import EventError, decode
+from salt_exporter.master.events import TAG_END, EventError, decode
+from salt_exporter.probes.event_bus import TAG
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from salt_exporter.analysis.activity import Activity
+
+_LOG_EVERY: Final = 60.0  # seconds; any minion may fire what is no event, as often as it likes
 
 _log = logging.getLogger(__name__)
 
@@ -19,17 +22,29 @@ _log = logging.getLogger(__name__)
 class Intake:
     """What the bus reader delivers to."""
 
-    def __init__(self, activity: Activity) -> None:
+    def __init__(self, activity: Activity, probe_arrived: Callable[[bytes, float], None]) -> None:
+        """Take `probe_arrived`, which is shown bodies that the exporter may have fired itself, and when they came."""
         self._activity = activity
+        self._probe_arrived = probe_arrived
+        self._log_next = 0.0  # monotonic seconds
 
     def deliver(self, bodies: Sequence[bytes]) -> None:
-        """Take a batch of event bodies in the order received; bad ones are counted, logged and skipped."""
+        """Take a batch of event bodies in the order received; bad ones are counted and skipped, the first is logged."""
+        now = time.monotonic()
         events = []
         bad = 0
         for body in bodies:
+            if body.startswith(TAG):
+                self._probe_arrived(body, now)
             try:
                 events.append(decode(body))
             except EventError as error:
                 bad += 1
-                _log.warning("skipped an event that is none (%s): %.80r", error, body)
-        self._activity.take(events, bad, time.monotonic(), time.time())
+                self._say(error, body, now)
+        self._activity.take(events, bad, now, time.time())
+
+    def _say(self, error: EventError, body: bytes, now: float) -> None:
+        if now >= self._log_next:
+            self._log_next = now + _LOG_EVERY
+            tag = body[:80].partition(TAG_END)[0]  # what follows it may be secret
+            _log.warning("skipped an event that is none (%s), tag %r; for a minute such are only counted", error, tag)

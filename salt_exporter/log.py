@@ -26,13 +26,19 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
     return found
 
 
+def _json(value: str | dict[str, str]) -> str:
+    """Write letters of all languages as they are; escape all where something could end a line or move a cursor."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else json.dumps(value).replace("\x7f", "\\u007f")  # the one json leaves
+
+
 class LogfmtFormatter(logging.Formatter):
     """`ts=… level=… component=… msg="…"`, one line each whatever the message holds."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record as one line."""
         return " ".join(
-            f"{key}={value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)}"
+            f"{key}={value if value.isprintable() and _PLAIN.fullmatch(value) else _json(value)}"
             for key, value in _fields(record).items()
         )
 
@@ -42,7 +48,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Write the record as one line."""
-        return json.dumps(_fields(record), ensure_ascii=False)
+        return _json(_fields(record))
 
 
 class CountingHandler(logging.Handler):

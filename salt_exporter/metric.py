@@ -16,6 +16,7 @@ from bisect import bisect_left
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Literal
+from zlib import crc32
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +80,9 @@ class Metric:
             values = tuple(_clean(labels[name]) for name in self.labels)
         except KeyError as missing:
             raise ValueError(f"{self.name} takes the labels {self.labels}, not {tuple(labels)}") from missing
-        return Sample(self, values, value)
+        if isinstance(value, HistogramValue) is not (self.kind == "histogram"):
+            raise ValueError(f"{self.name} is a {self.kind}: it cannot take {value!r}")
+        return Sample(self, values, value if isinstance(value, HistogramValue) else float(value))
 
 
 def gauge(name: str, help: str, *labels: str) -> Metric:  # noqa: A002 - Prometheus' own word
@@ -121,11 +124,12 @@ class Distribution:
 
 
 def _clean(value: str) -> str:
-    """Make a label value that every text format can carry."""
-    if len(value) > MAX_LABEL_LENGTH:
-        value = value[: MAX_LABEL_LENGTH - 1] + "…"
+    """Make a label value that every text format can carry; values that differ stay different."""
     try:
         value.encode()
     except UnicodeEncodeError:
         value = value.encode("utf-8", "backslashreplace").decode()
+    if len(value) > MAX_LABEL_LENGTH:
+        end = f"…{crc32(value.encode()):08x}"
+        value = value[: MAX_LABEL_LENGTH - len(end)] + end
     return value

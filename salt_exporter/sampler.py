@@ -24,6 +24,7 @@ from salt_exporter.kernel.inet_diag import (
     TIMER,
     address,
 )
+from salt_exporter.probes import SOURCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,8 @@ _log = logging.getLogger(__name__)
 # With the shortest retransmission timeout of 200 ms, doubled each time: 25 s without any acknowledgement.
 _LOST_AFTER: Final = 7
 _RETRANSMISSION_TIMER: Final = 1
+# As the kernel gives it for an IPv4 socket and for an IPv6 one.
+_PROBES: Final = tuple(prefix + socket.inet_aton(SOURCE) for prefix in (b"", bytes(10) + b"\xff\xff"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Sampler:
         """Take `read`, which dumps the sockets on two ports, and `ports`, which gives publish and request."""
         self.own: set[tuple[bytes, int]] = set()  # (address, port) of connections that the exporter itself opened
         self.churn = {channel: Churn() for channel in CHANNELS}
+        self.observers: list[Callable[[Snapshot], None]] = []  # are shown every regular snapshot, one after another
         self._read = read
         self._ports = ports
         self._interval = interval
@@ -90,7 +94,9 @@ class Sampler:
     def _sample_forever(self) -> None:
         while not self._stop.is_set():
             try:
-                self.snapshot()
+                snapshot = self.snapshot()
+                for observer in self.observers:
+                    observer(snapshot)
             except SourceError as error:  # whoever asks for a snapshot is told too
                 _log.debug("%s", error)
             self._stop.wait(self._interval)
@@ -103,9 +109,9 @@ class Sampler:
         # The kernel's tuples hold ports in network byte order.
         by_port = {socket.htons(port): channel for port, channel in channels.items()}
         connections: dict[str, list[Row]] = {channel: [] for channel in CHANNELS}
-        own = {(peer, socket.htons(port)) for peer, port in self.own}
+        own = {(peer, socket.htons(port)) for peer, port in self.own.copy()}
         for row in table.connections:
-            if not own or (address(row[PEER]), row[PEER_PORT]) not in own:
+            if row[PEER] not in _PROBES and (address(row[PEER]), row[PEER_PORT]) not in own:
                 connections[by_port[row[LOCAL_PORT]]].append(row)
         listeners: dict[str, list[Listener]] = {channel: [] for channel in CHANNELS}
         for listener in table.listeners:
@@ -121,13 +127,20 @@ def publish_peers(snapshot: Snapshot, silent_after: float | None) -> Peers:
     A connection is silent when nothing, not even a heartbeat, came for `silent_after` seconds (None: this Salt line
     sends none), or when what was sent has been repeated `_LOST_AFTER` times without an acknowledgement.
     """
-    limit = silent_after * 1000 if silent_after else float("inf")
-    connections: Counter[bytes] = Counter()
-    silent: Counter[bytes] = Counter()
-    for row in snapshot.connections[PUBLISH]:
-        if row[STATE] == ESTABLISHED:
-            peer = address(row[PEER])
-            connections[peer] += 1
-            lost = row[TIMER] == _RETRANSMISSION_TIMER and row[RETRANSMITS] >= _LOST_AFTER
-            silent[peer] += lost or row[LAST_RECEIVED_MS] > limit
-    return Peers(connections, frozenset(peer for peer, number in connections.items() if number == silent[peer]))
+    established = [row for row in snapshot.connections[PUBLISH] if row[STATE] == ESTABLISHED]
+    connections = Counter(address(row[PEER]) for row in established)
+    silent = Counter(address(row[PEER]) for row in established if _is_lost(row) or _is_silent(row, silent_after))
+    return Peers(connections, frozenset(peer for peer, number in silent.items() if number == connections[peer]))
+
+
+def silent_subscribers(snapshot: Snapshot, silent_after: float | None) -> int:
+    """Count the connections to the publish port that have sent nothing for `silent_after` seconds, as above."""
+    return sum(row[STATE] == ESTABLISHED and _is_silent(row, silent_after) for row in snapshot.connections[PUBLISH])
+
+
+def _is_lost(row: Row) -> bool:
+    return bool(row[RETRANSMITS] >= _LOST_AFTER and row[TIMER] == _RETRANSMISSION_TIMER)
+
+
+def _is_silent(row: Row, silent_after: float | None) -> bool:
+    return bool(silent_after and row[LAST_RECEIVED_MS] > silent_after * 1000)

@@ -8,22 +8,102 @@ thrown away, and its collector is not started again until it has returned.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 from salt_exporter.collectors.exporter import COLLECTOR_DURATION, COLLECTOR_SUCCESS
 from salt_exporter.errors import SourceError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from salt_exporter.collectors import Collector
     from salt_exporter.metric import Metric, Sample
 
+_T = TypeVar("_T")
+
 _log = logging.getLogger(__name__)
+
+
+class LateError(Exception):
+    """There was no answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer(Generic[_T]):
+    """What a call gave, a value or an error, and how many seconds it took (so far, if it is late)."""
+
+    value: _T | None
+    error: BaseException | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Run(Generic[_T]):
+    """One call under way, and how many wait for it."""
+
+    started: float
+    future: asyncio.Future[Answer[_T]]
+    waiting: int = 0
+
+    def late(self) -> Answer[_T]:
+        return Answer(None, LateError("did not answer in time"), time.monotonic() - self.started)
+
+
+class SingleFlight(Generic[_T]):
+    """Calls a function that may raise or hang, in a daemon thread and never twice at once.
+
+    Whoever asks while a call is under way shares it. All methods belong to one event loop.
+    """
+
+    def __init__(self, name: str, function: Callable[[], _T]) -> None:
+        self._name = name
+        self._function = function
+        self._run: _Run[_T] | None = None
+
+    async def ask(self, timeout: float) -> Answer[_T]:
+        """Return the answer, within about `timeout` seconds."""
+        run = self._run
+        if run is None:
+            run = self._start()
+        elif not run.waiting:  # those who asked for it have given up
+            return run.late()
+        run.waiting += 1
+        try:
+            # Shielded: that one gives up must not cancel what another one waits for.
+            return await asyncio.wait_for(asyncio.shield(run.future), timeout)
+        except (TimeoutError, asyncio.TimeoutError):
+            return run.late()
+        finally:
+            run.waiting -= 1
+
+    def _start(self) -> _Run[_T]:
+        loop = asyncio.get_running_loop()
+        run = self._run = _Run(time.monotonic(), loop.create_future())
+
+        def finish(answer: Answer[_T]) -> None:
+            self._run = None
+            run.future.set_result(answer)
+
+        def call() -> None:
+            value, error = None, None
+            try:
+                value = self._function()
+            except BaseException as failure:  # noqa: BLE001 - told to those who wait
+                error = failure
+            with contextlib.suppress(RuntimeError):  # the exporter has ended meanwhile
+                loop.call_soon_threadsafe(finish, Answer(value, error, time.monotonic() - run.started))
+
+        try:
+            threading.Thread(target=call, name=self._name, daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left for us
+            finish(Answer(None, error, 0.0))
+        return run
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +115,7 @@ class Outcome:
     samples: list[Sample] | None
     seconds: float
     problem: str = ""
+    bug: BaseException | None = None  # what it failed with, unless the problem says it all
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,87 +141,53 @@ class Scrape:
         return found
 
 
-@dataclass(slots=True)
-class _Run:
-    """One run of one collector, and how many scrapes wait for it."""
-
-    started: float
-    future: asyncio.Future[tuple[list[Sample], float]]  # the samples, and the seconds they took
-    waiting: int = 0
-
-
-@dataclass(slots=True)
-class _Guarded:
-    """A collector with its run under way, if any, and what was last logged about it."""
-
-    collector: Collector
-    run: _Run | None = None
-    problem: str = field(default="")
-
-
 class Scraper:
     """Runs collectors on behalf of scrapes; all methods belong to one event loop."""
 
     def __init__(self, collectors: Sequence[Collector]) -> None:
-        self._guarded = [_Guarded(collector) for collector in collectors]
+        self._flights = [
+            (collector, SingleFlight(f"collect-{collector.name}", partial(_collect, collector)))
+            for collector in collectors
+        ]
+        self._problems: dict[str, str] = {}  # what was last said about each, "" if it works
 
     async def scrape(self, timeout: float) -> Scrape:
         """Ask every collector and return within about `timeout` seconds."""
-        deadline = time.monotonic() + timeout
-        return Scrape(tuple(await asyncio.gather(*(self._ask(guarded, deadline) for guarded in self._guarded))))
+        answers = await asyncio.gather(*(flight.ask(timeout) for _collector, flight in self._flights))
+        outcomes = [
+            _outcome(collector, answer) for (collector, _flight), answer in zip(self._flights, answers, strict=True)
+        ]
+        self._log_changes(outcomes)
+        return Scrape(tuple(outcomes))
 
-    async def _ask(self, guarded: _Guarded, deadline: float) -> Outcome:
-        run = guarded.run
-        if run is None:
-            run = guarded.run = self._start(guarded)
-        elif not run.waiting:
-            return self._failed(guarded, run, "has not returned from an earlier scrape")
-        run.waiting += 1
-        try:
-            # Shielded: that this scrape gives up must not cancel what another one waits for.
-            samples, seconds = await asyncio.wait_for(asyncio.shield(run.future), max(0.0, deadline - time.monotonic()))
-        except (TimeoutError, asyncio.TimeoutError):
-            return self._failed(guarded, run, "did not answer before the scrape's deadline")
-        except SourceError as error:
-            return self._failed(guarded, run, str(error))
-        except Exception as error:  # noqa: BLE001 - whatever a collector does, the others are served
-            return self._failed(guarded, run, f"failed with {type(error).__name__}: {error}", error)
-        finally:
-            run.waiting -= 1
-        if guarded.problem:
-            _log.info("collector %s works again", guarded.collector.name)
-            guarded.problem = ""
-        return Outcome(guarded.collector.name, guarded.collector.metrics, samples, seconds)
+    def _log_changes(self, outcomes: Sequence[Outcome]) -> None:
+        """Log a problem when it is new, not at each scrape, and once for all collectors that have it."""
+        new: dict[str, list[Outcome]] = {}
+        for outcome in outcomes:
+            before = self._problems.get(outcome.collector, "")
+            self._problems[outcome.collector] = outcome.problem
+            if outcome.problem and outcome.problem != before:
+                new.setdefault(outcome.problem, []).append(outcome)
+            elif before and not outcome.problem:
+                _log.info("collector %s works again", outcome.collector)
+        for problem, failed in new.items():
+            names = ", ".join(outcome.collector for outcome in failed)
+            _log.warning("collector %s: %s", names, problem, exc_info=failed[0].bug)
 
-    def _failed(self, guarded: _Guarded, run: _Run, problem: str, error: BaseException | None = None) -> Outcome:
-        """Log a problem when it is new, not at each scrape."""
-        if problem != guarded.problem:
-            guarded.problem = problem
-            _log.warning("collector %s: %s", guarded.collector.name, problem, exc_info=error)
-        return Outcome(guarded.collector.name, guarded.collector.metrics, None, time.monotonic() - run.started, problem)
 
-    def _start(self, guarded: _Guarded) -> _Run:
-        loop = asyncio.get_running_loop()
-        run = _Run(time.monotonic(), loop.create_future())
+def _collect(collector: Collector) -> list[Sample]:
+    samples = list(collector.collect())
+    declared = {metric.name for metric in collector.metrics}
+    for sample in samples:
+        if sample.metric.name not in declared:
+            raise ValueError(f"{sample.metric.name} is none of its metrics")
+    return samples
 
-        def finish(result: Any, error: BaseException | None) -> None:  # noqa: ANN401 - of the future, or nothing
-            guarded.run = None
-            if error is None:
-                run.future.set_result(result)
-            else:
-                run.future.set_exception(error)
-                run.future.exception()  # nobody may be waiting any more: then it is no error of the loop
 
-        def collect() -> None:
-            result, failure = None, None
-            try:
-                result = list(guarded.collector.collect()), time.monotonic() - run.started
-            except BaseException as error:  # noqa: BLE001 - told to the scrapes that wait
-                failure = error
-            try:
-                loop.call_soon_threadsafe(finish, result, failure)
-            except RuntimeError:  # the exporter has ended meanwhile
-                _log.debug("collector %s returned after the end", guarded.collector.name)
-
-        threading.Thread(target=collect, name=f"collect-{guarded.collector.name}", daemon=True).start()
-        return run
+def _outcome(collector: Collector, answer: Answer[list[Sample]]) -> Outcome:
+    error = answer.error
+    if error is None:
+        return Outcome(collector.name, collector.metrics, answer.value, answer.seconds)
+    expected = isinstance(error, (SourceError, LateError))
+    problem = str(error) if expected else f"failed with {type(error).__name__}: {error}"
+    return Outcome(collector.name, collector.metrics, None, answer.seconds, problem, None if expected else error)

@@ -33,12 +33,22 @@ _BACKLOG: Final = 128
 _log = logging.getLogger(__name__)
 
 
+class ListenError(Exception):
+    """An address cannot be listened on; the message names it."""
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell what went wrong on our side from what a client did wrong: who attacks us shall not fill the log."""
+    return bool(record.exc_info) or logging.getLogger().isEnabledFor(logging.DEBUG)
+
+
 class BoundedServer(HTTPServer):
     """Refuses connections beyond `max_connections`, and of one peer beyond half of that."""
 
     def initialize(self, application: Application, max_connections: int) -> None:  # type: ignore[override] # fewer, on purpose
         """Set the limits; called by Tornado's constructor."""
         super().initialize(application, **_LIMITS)
+        logging.getLogger("tornado.general").addFilter(_is_ours)
         self.refused = 0
         self._max_connections = max_connections
         self._peers: Counter[str] = Counter()
@@ -64,10 +74,13 @@ class BoundedServer(HTTPServer):
         super().on_close(server_conn)
 
     def listen_on(self, addresses: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
-        """Listen on (host, port) pairs, an empty host meaning every interface; return where. Raises OSError."""
+        """Listen on (host, port) pairs, an empty host meaning every interface; return where. Raises ListenError."""
         bound = []
         for host, port in addresses:
-            sockets = bind_sockets(port, host or None, backlog=_BACKLOG)
+            try:
+                sockets = bind_sockets(port, host or None, backlog=_BACKLOG)
+            except (OSError, UnicodeError) as error:  # the latter: no name that DNS could have
+                raise ListenError(f"cannot listen on {host}:{port}: {error}") from error
             self.add_sockets(sockets)
             bound += [item.getsockname()[:2] for item in sockets]
         return bound

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from html import escape
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from tornado.web import Application, RequestHandler
+from tornado.web import Application, Finish, HTTPError, RequestHandler
 
 from salt_exporter import __version__
 from salt_exporter.exposition import compress, render
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+
+    from tornado.iostream import IOStream
 
     from salt_exporter.scrape import Scrape, Scraper
 
@@ -29,6 +33,9 @@ _HEADERS: Final = {
     "X-Content-Type-Options": "nosniff",
 }
 
+# `gzip` among the encodings, with a weight other than 0 if it has one.
+_GZIP: Final = re.compile(r"(?:^|,)\s*gzip\s*(?:;\s*q=(?!0(?:\.0*)?\s*(?:,|$))[\d.]+\s*)?(?:,|$)", re.IGNORECASE)
+
 _log = logging.getLogger(__name__)
 
 
@@ -38,8 +45,9 @@ def scrape_timeout(header: str | None) -> float:
         seconds = float(header or DEFAULT_TIMEOUT)
     except ValueError:
         seconds = DEFAULT_TIMEOUT
-    if not 0 < seconds <= MAX_TIMEOUT:  # also refuses nan
+    if not 0 < seconds < inf:  # also refuses nan
         seconds = DEFAULT_TIMEOUT
+    seconds = min(seconds, MAX_TIMEOUT)
     return max(seconds - MARGIN, seconds / 2)
 
 
@@ -68,7 +76,17 @@ class Busy:
 class _Handler(RequestHandler):
     """What all our pages have in common."""
 
-    SUPPORTED_METHODS = ("GET", "HEAD")
+    SUPPORTED_METHODS: tuple[str, ...] = ("GET", "HEAD")
+
+    @property
+    def stream(self) -> IOStream:
+        """The connection to the client."""
+        return self.request.connection.stream  # type: ignore[union-attr,no-any-return] # HTTP1Connection has one
+
+    def prepare(self) -> None:
+        # What a client had pipelined before it went away would be served all at once, and for nobody.
+        if self.stream.closed():
+            raise Finish
 
     def set_default_headers(self) -> None:
         for name, value in _HEADERS.items():
@@ -80,7 +98,13 @@ class _Handler(RequestHandler):
         if answer is not None:
             await answer
 
+    def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:  # noqa: ANN401 - as Tornado has it
+        if not isinstance(value, HTTPError):  # those are mistakes of clients
+            super().log_exception(typ, value, tb)
+
     def write_error(self, status_code: int, **_kwargs: object) -> None:
+        if status_code == 405:
+            self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
         self.send_text(f"{status_code} {self._reason}\n")
 
     def send_text(self, text: str) -> None:
@@ -95,6 +119,10 @@ class _Metrics(_Handler):
     def initialize(self, scraper: Scraper, busy: Busy) -> None:
         self._scraper = scraper
         self._busy = busy
+        self._gone = asyncio.get_running_loop().create_future()
+
+    def on_connection_close(self) -> None:
+        self._gone.set_result(None)
 
     async def get(self) -> None:
         with self._busy:
@@ -103,18 +131,24 @@ class _Metrics(_Handler):
     async def _serve(self) -> None:
         headers = self.request.headers
         scrape = await self._scraper.scrape(scrape_timeout(headers.get("X-Prometheus-Scrape-Timeout-Seconds")))
-        squeeze = "gzip" in headers.get("Accept-Encoding", "")
+        if self._gone.done():
+            return
+        squeeze = bool(_GZIP.search(headers.get("Accept-Encoding", "")))
         # In a thread: a large answer must not hold up the other clients.
         body, content_type = await asyncio.to_thread(_answer, scrape, headers.get("Accept", ""), squeeze=squeeze)
         self.set_header("Content-Type", content_type)
         self.set_header("Vary", "Accept, Accept-Encoding")
         if squeeze:
             self.set_header("Content-Encoding", "gzip")
-        try:
-            await asyncio.wait_for(self.finish(body), _WRITE_TIMEOUT)
-        except (TimeoutError, asyncio.TimeoutError):
+        self.set_header("Content-Length", str(len(body)))
+        self.write(body)
+        # Tornado never tells the end of a write to a client that went away, hence the look at both.
+        done, _waiting = await asyncio.wait(
+            (self.flush(), self._gone), timeout=_WRITE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
+        )
+        if not done:
             _log.warning("%s did not read its answer within %.0f s: closed", self.request.remote_ip, _WRITE_TIMEOUT)
-            self.request.connection.stream.close()  # type: ignore[union-attr] # Tornado's HTTP1Connection has one
+            self.stream.close()
 
 
 def _answer(scrape: Scrape, accept: str, *, squeeze: bool) -> tuple[bytes, str]:
@@ -157,9 +191,11 @@ class _Landing(_Handler):
 
 
 class _NotFound(_Handler):
+    SUPPORTED_METHODS = RequestHandler.SUPPORTED_METHODS
+
     def prepare(self) -> None:
-        self.set_status(404)
-        self.finish("404 Not Found\n")
+        super().prepare()
+        raise HTTPError(404)
 
 
 def application(
@@ -171,7 +207,7 @@ def application(
 ) -> Application:
     """Return the routes; `summary` gives the (name, value) rows of the landing page."""
     routes: list[Any] = [
-        (telemetry_path, _Metrics, {"scraper": scraper, "busy": busy}),
+        (re.escape(telemetry_path), _Metrics, {"scraper": scraper, "busy": busy}),
         ("/-/healthy", _Healthy),
         ("/-/ready", _Ready, {"ready": ready}),
         ("/", _Landing, {"telemetry_path": telemetry_path, "summary": summary}),

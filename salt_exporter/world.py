@@ -14,25 +14,40 @@ import psutil
 from salt_exporter.analysis.activity import Activity
 from salt_exporter.analysis.jobs import JobLedger
 from salt_exporter.analysis.presence import PresenceTracker
+from salt_exporter.analysis.requests import Client, Requests
 from salt_exporter.errors import SourceError
 from salt_exporter.intake import Intake
+from salt_exporter.kernel.inet_diag import (
+    BYTES_ACKED,
+    BYTES_RECEIVED,
+    COOKIE,
+    ESTABLISHED,
+    LAST_RECEIVED_MS,
+    SEND_QUEUE,
+    STATE,
+)
 from salt_exporter.kernel.sock_diag import tcp_sockets
 from salt_exporter.master.addresses import AddressIndex, layout_of
 from salt_exporter.master.ask import Memory
 from salt_exporter.master.bus import BusReader
 from salt_exporter.master.keys import KeyStore
+from salt_exporter.master.options import OPTION, is_read
 from salt_exporter.master.settings import SettingsSource
-from salt_exporter.sampler import Sampler, publish_peers
+from salt_exporter.prober import Prober
+from salt_exporter.publisher import PublisherWatch
+from salt_exporter.sampler import REQUEST, Sampler, publish_peers
 
 if TYPE_CHECKING:
     from salt_exporter.analysis.presence import Presence
     from salt_exporter.config import Config
     from salt_exporter.master.keys import Keys
     from salt_exporter.master.settings import MasterSettings
+    from salt_exporter.sampler import Snapshot
 
 _TICK: Final = 1.0  # seconds between looks at jobs that may have ended
 # A healthy subscriber answers each heartbeat; half an interval more allows for the way there and back.
 _HEARTBEATS: Final = 1.5
+_CLIENT_HEARTBEAT: Final = 10.0  # seconds between the heartbeats of clients that send them of their own accord
 
 _log = logging.getLogger(__name__)
 
@@ -52,9 +67,15 @@ class World:
         self.config = config
         self.settings = SettingsSource(config.salt_config_dir, Memory(config.state_directory / "settings.json"))
         self.sampler = Sampler(tcp_sockets, self._ports, config.sampler_interval)
+        self.publisher = PublisherWatch(self.settings, self.sampler)
+        self.prober = Prober(config, self.settings, self.sampler.own)
+        self.requests = Requests()
+        # The publisher's watch takes its time, so it comes last.
+        self.sampler.observers = [self._observe_requests, self.publisher.observe]
         self.index = AddressIndex()
         self.activity = Activity(JobLedger(config.jobs_deadline, config.jobs_max_functions, config.jobs_max_in_flight))
-        self.bus = BusReader(lambda: self.settings.current().bus, Intake(self.activity).deliver, self.activity.gap)
+        intake = Intake(self.activity, self.prober.arrived)
+        self.bus = BusReader(lambda: self.settings.current().bus, intake.deliver, self.activity.gap)
         self.reload = Reload()
         self.newest_presence: Presence | None = None
         self.refreshed: float | None = None  # monotonic seconds of the last good refresh
@@ -72,12 +93,17 @@ class World:
         """Begin to watch: the bus first, so that nothing that happens while the rest is looked up is missed."""
         self.bus.start()
         self._housekeeper.start()
+        if self.config.probe_publish:
+            self.publisher.start()
+        self.prober.start()
         self.sampler.start()
 
     def stop(self) -> None:
         """Stop watching; what the bus has delivered is still counted."""
         self._stop.set()
         self.sampler.stop()
+        self.publisher.stop()
+        self.prober.stop()
         self.bus.stop()
 
     def keys(self) -> Keys:
@@ -99,8 +125,7 @@ class World:
             raise SourceError(self._index_problem)
         settings = self.settings.current()
         accepted = self.keys().accepted
-        interval = settings.options.get("zmq_heartbeat_ivl", 0) / 1000 if settings.transport == "zeromq" else 0
-        peers = publish_peers(self.sampler.snapshot(), interval * _HEARTBEATS or None)
+        peers = publish_peers(self.sampler.snapshot(), silent_after(settings))
         addresses = self.index.current
         seen = self.activity.last_seen()
         with self._lock:
@@ -117,9 +142,13 @@ class World:
     def refresh(self) -> None:
         """Look for changes of the master's configuration, keys and cached grains."""
         with self._refreshing:
-            settings = self.settings.refresh()
+            try:
+                settings = self.settings.refresh()
+            except SourceError:  # keys and grains change all the same, below the directories last known
+                settings = self.settings.current()
             accepted = self.keys().accepted
             self.activity.keep_only(accepted)
+            self.requests.longest_id = max(map(len, map(str.encode, accepted)), default=0)
             self._own_addresses = _host_addresses()
             try:
                 _require_readable_cache(settings)
@@ -129,6 +158,19 @@ class World:
                 self._index_problem = str(error)
                 raise
             self.refreshed = time.monotonic()
+
+    def _observe_requests(self, snapshot: Snapshot) -> None:
+        settings = self.settings.current()
+        if settings.transport != "zeromq":  # others frame in their own way
+            return
+        clients = (
+            Client(row[COOKIE], row[BYTES_RECEIVED], row[BYTES_ACKED] + row[SEND_QUEUE], row[LAST_RECEIVED_MS] / 1000)
+            for row in snapshot.connections[REQUEST]
+            if row[STATE] == ESTABLISHED
+        )
+        # Where the master sends none, or its Salt has no such option, those of clients remain.
+        heartbeat = settings.options.get("zmq_heartbeat_ivl", 0) / 1000 or _CLIENT_HEARTBEAT
+        self.requests.observe(clients, snapshot.taken, heartbeat)
 
     def _ports(self) -> tuple[int, int]:
         settings = self.settings.current()
@@ -161,6 +203,13 @@ def _require_readable_cache(settings: MasterSettings) -> None:
             f"the master caches grains with cache: {settings.cache_driver}, which the exporter cannot read: "
             "only localfs is supported"
         )
+
+
+def silent_after(settings: MasterSettings) -> float | None:
+    """Return after how many seconds without a word a subscriber is silent, None if the master sends no heartbeats."""
+    if settings.transport != "zeromq" or not is_read(OPTION["zmq_heartbeat_ivl"], settings.version_info):
+        return None
+    return settings.options["zmq_heartbeat_ivl"] / 1000 * _HEARTBEATS or None
 
 
 def _host_addresses() -> frozenset[bytes]:

@@ -39,4 +39,5 @@ class Churn:
         new = live.keys() - before.keys()
         self.opened += len(new)
         self.closed += len(before.keys() - live.keys())
-        self.retransmitted_bytes += sum(live.values()) - sum(sent for cookie, sent in before.items() if cookie in live)
+        # A connection that the master has closed stays a while, with its cookie but without its counters.
+        self.retransmitted_bytes += sum(max(0, sent - before.get(cookie, 0)) for cookie, sent in live.items() if sent)

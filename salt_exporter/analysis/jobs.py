@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Final
 from salt_exporter.metric import Distribution
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from salt_exporter.master.events import JobNew, JobReturn
 
 FIND_JOB: Final = "saltutil.find_job"
@@ -25,6 +27,7 @@ OUTCOMES: Final = ("complete", "incomplete", "unknown")
 SETTLE: Final = 2.0  # seconds between the last expected return and closing
 _KEPT_CLOSED: Final = 1000  # closed jobs remembered, to know late and duplicate returns
 _KEPT_IDS: Final = 500_000  # and how many minion ids they may hold together
+_MAX_IDS: Final = 5_000_000  # the same for jobs in flight
 _RESPONSE_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
 _RATIO_BOUNDS: Final = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
@@ -52,10 +55,11 @@ class Job:
 
     jid: str
     function: str
-    published: float | None
-    deadline: float
+    published: float | None = None
+    deadline: float = 0.0
     expected: int = 0  # minions named when it was published; 0 means unknown
-    outstanding: set[str] = field(default_factory=set)  # those of them that have not returned
+    outstanding: dict[str, float | None] = field(default_factory=dict)  # those that have not returned → when named
+    missed: dict[str, float | None] = field(default_factory=dict)  # the same, of those the job was closed without
     returned: set[str] = field(default_factory=set)  # whoever has
     settled: float | None = None  # when the last expected return came
     observed: bool = True  # the bus was read all the time
@@ -63,7 +67,11 @@ class Job:
     @property
     def ids(self) -> int:
         """How many minion ids the job holds in memory."""
-        return len(self.outstanding) + len(self.returned)
+        return len(self.outstanding) + len(self.missed) + len(self.returned)
+
+    def unnamed(self, minions: Iterable[str]) -> set[str]:
+        """Return those of `minions` that the job does not know yet."""
+        return set(minions) - self.outstanding.keys() - self.missed.keys() - self.returned
 
     @property
     def outcome(self) -> str:
@@ -84,6 +92,7 @@ class JobLedger:
         self._max_jobs = max_jobs
         self._open: OrderedDict[str, Job] = OrderedDict()
         self._closed: OrderedDict[str, Job] = OrderedDict()
+        self._open_ids = 0  # see Job.ids
         self._closed_ids = 0
 
     @property
@@ -100,18 +109,21 @@ class JobLedger:
         """Take a job that was published at `stamp` (Unix seconds); `now` is monotonic."""
         if event.function == FIND_JOB:
             return
-        job = self._open.get(event.jid)
-        if job is None:
-            job = self._open_job(event, stamp)
         # The next chunk of a batch, or another syndic's part, has the same jid: one job, the union of minions.
-        named = set(event.minions) - job.outstanding - job.returned
-        job.outstanding |= named
+        job = self._open.get(event.jid) or self._closed.get(event.jid) or self._open_job(event, stamp)
+        named = job.unnamed(event.minions)
+        if job.jid in self._closed:
+            if not named:
+                return
+            self._reopen(job)
+        job.outstanding |= dict.fromkeys(named, stamp)
         job.expected += len(named)
         job.deadline = max(job.deadline, now + self._deadline)
         if named:
             job.settled = None
-        self._counters(event.function).expected += len(named)
-        if len(self._open) > self._max_jobs:
+        self._open_ids += len(named)
+        self._counters(job.function).expected += len(named)
+        while len(self._open) > self._max_jobs or (self._open_ids > _MAX_IDS and len(self._open) > 1):
             self._give_up_oldest()
 
     def returned(self, event: JobReturn, stamp: float | None, now: float) -> None:
@@ -128,16 +140,20 @@ class JobLedger:
             counters.duplicate += 1
             return
         job.returned.add(event.minion)
+        published = job.published
         if event.minion in job.outstanding:
-            job.outstanding.discard(event.minion)
-            if job.jid in self._closed:
-                counters.late += 1
-            elif not job.outstanding:
+            published = job.outstanding.pop(event.minion)
+            if not job.outstanding:
                 job.settled = now
-        elif job.expected:
-            counters.unexpected += 1
-        if job.published is not None and stamp is not None:
-            counters.seconds.observe(max(0.0, stamp - job.published))
+        elif event.minion in job.missed:
+            published = job.missed.pop(event.minion)
+            counters.late += 1
+        else:
+            self._count_id(job)
+            if job.expected:
+                counters.unexpected += 1
+        if published is not None and stamp is not None:
+            counters.seconds.observe(max(0.0, stamp - published))
 
     def gap(self) -> None:
         """Events may have been missed: what is in flight now can no longer be called incomplete."""
@@ -151,15 +167,23 @@ class JobLedger:
                 self._close(job)
 
     def _open_job(self, event: JobNew, stamp: float | None) -> Job:
-        closed = self._closed.pop(event.jid, None)
-        job = Job(event.jid, event.function, stamp, deadline=0.0)
-        if closed is None:
-            self._counters(event.function).new += 1
-        else:  # closed too early: what it was, is counted; only what is named from now on counts anew
-            self._closed_ids -= closed.ids
-            job.returned = closed.returned
-        self._open[event.jid] = job
+        job = self._open[event.jid] = Job(event.jid, event.function, stamp)
+        self._counters(event.function).new += 1
         return job
+
+    def _reopen(self, job: Job) -> None:
+        """Go on with a job that was closed too early: what it was stays counted; what it names now counts anew."""
+        self._closed_ids -= job.ids
+        del self._closed[job.jid]
+        self._open_ids += job.ids
+        self._open[job.jid] = job
+        job.expected, job.deadline, job.observed = 0, 0.0, True
+
+    def _count_id(self, job: Job) -> None:
+        if job.jid in self._open:
+            self._open_ids += 1
+        else:
+            self._closed_ids += 1
 
     def _prolong(self, answer: JobReturn, now: float) -> None:
         job = self._open.get(answer.asks_for)
@@ -168,6 +192,7 @@ class JobLedger:
 
     def _close(self, job: Job) -> None:
         del self._open[job.jid]
+        self._open_ids -= job.ids
         counters = self._counters(job.function)
         counters.closed[job.outcome] += 1
         if job.outcome != "unknown":
@@ -175,6 +200,8 @@ class JobLedger:
             counters.closed_expected += job.expected
             counters.closed_received += received
             counters.completion.observe(received / job.expected)
+        job.missed |= job.outstanding
+        job.outstanding.clear()
         self._closed[job.jid] = job
         self._closed_ids += job.ids
         while len(self._closed) > _KEPT_CLOSED or self._closed_ids > _KEPT_IDS:

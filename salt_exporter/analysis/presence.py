@@ -3,7 +3,7 @@
 The rules, first match wins, for a minion with an accepted key. A *peer* is an address with an established connection to
 the publish port that is not one of our own probes.
 
-1. An address that this minion alone claims is a peer → present, unless that connection has fallen silent (below).
+1. An address that this minion alone claims is a peer → present, unless all such connections are silent (see below).
 2. An address that it shares with others is a peer → present if it gave a sign of life lately, else uncertain.
 3. It has once been seen connected from its own address → not present: it does not sit behind NAT.
 4. There are connections from addresses that nobody claims (NAT, stale grains): then they may hide this minion.
@@ -24,7 +24,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
 
 PRESENT: Final = "present"
 NOT_PRESENT: Final = "not_present"
@@ -96,12 +96,13 @@ class Presence:
 
 
 class PresenceTracker:
-    """Decides presence; remembers only who has been seen connected from its own address."""
+    """Decides presence; remembers who has been seen connected from its own address, and the last verdicts."""
 
     def __init__(self, recent: float) -> None:
         """`recent`: for how many seconds a sign of life counts as proof."""
         self._recent = recent
         self._direct: set[str] = set()
+        self._before: Mapping[str, Verdict] = {}
 
     def decide(
         self,
@@ -125,11 +126,14 @@ class PresenceTracker:
         shared = 0
         for minion in accepted:
             seen = last_seen.get(minion)
-            own, common = _connected(by_minion.get(minion, ()), by_address, connections)
+            own, common = _connected(by_minion.get(minion, ()), by_address, connections, peers.silent)
             if own:
                 self._direct.add(minion)
                 state, evidence = (UNCERTAIN, Evidence.SILENT) if own in peers.silent else (PRESENT, Evidence.CONNECTED)
-                verdicts[minion] = Verdict(state, evidence, own, seen)
+                fields = (state, evidence, own, seen)
+                known = self._before.get(minion)
+                # Most verdicts are the same as before; thousands of new objects would keep the garbage collector busy.
+                verdicts[minion] = known if known == fields else Verdict(*fields)
             elif common:
                 shared += 1
                 alive = self._alive(seen, now)
@@ -142,7 +146,8 @@ class PresenceTracker:
         unknown = [address for address in connections if address not in by_address]
         hidden = self._unmatched(unmatched, by_minion, sum(connections[address] for address in unknown), last_seen, now)
         shared += sum(verdict.state != NOT_PRESENT for verdict in hidden.values())
-        return Presence(verdicts | hidden, len(unknown), shared)
+        self._before = verdicts | hidden
+        return Presence(self._before, len(unknown), shared)
 
     def _unmatched(
         self,
@@ -172,16 +177,25 @@ class PresenceTracker:
 
 
 def _connected(
-    addresses: tuple[bytes, ...], by_address: Mapping[bytes, tuple[str, ...]], connections: Mapping[bytes, int]
+    addresses: tuple[bytes, ...],
+    by_address: Mapping[bytes, tuple[str, ...]],
+    connections: Mapping[bytes, int],
+    silent: Container[bytes],
 ) -> tuple[bytes, bytes]:
-    """Return (a connected address of this minion alone, a connected one it shares), b"" where there is none."""
-    common = b""
+    """Return (a connected address of this minion alone, a connected one it shares), b"" where there is none.
+
+    Of several of its own, one that is not silent: a minion that came back from another address is there.
+    """
+    own = common = b""
     for address in addresses:
         if address in connections:
-            if len(by_address[address]) == 1:
+            if len(by_address[address]) > 1:
+                common = address
+            elif address not in silent:
                 return address, b""
-            common = address
-    return b"", common
+            else:
+                own = address
+    return own, common
 
 
 def _without_loopback(
@@ -190,12 +204,13 @@ def _without_loopback(
     """Count connections from 127.0.0.1 and ::1 for the addresses of this host that minions claim, as Salt does.
 
     (salt/utils/minions.py, `connected_ids`: the local minion's grains hold the host's addresses, not the loopback's.)
+    If nobody claims any, they stay what they are: connections from an address that nobody claims.
     """
     local = sum(connections.get(address, 0) for address in _LOOPBACK)
-    if not local:
+    claimed = [address for address in own_addresses if address in by_address]
+    if not local or not claimed:
         return connections
     translated = {address: number for address, number in connections.items() if address not in _LOOPBACK}
-    for address in own_addresses:
-        if address in by_address:
-            translated[address] = translated.get(address, 0) + local
+    for address in claimed:
+        translated[address] = translated.get(address, 0) + local
     return translated

@@ -15,6 +15,10 @@ from salt_exporter.collectors.jobs import JobsCollector
 from salt_exporter.collectors.keys import KeysCollector
 from salt_exporter.collectors.master import MasterCollector
 from salt_exporter.collectors.presence import PresenceCollector
+from salt_exporter.collectors.probe import ProbeCollector
+from salt_exporter.collectors.processes import ProcessesCollector
+from salt_exporter.collectors.publish import PublishCollector
+from salt_exporter.collectors.request import RequestCollector
 from salt_exporter.collectors.settings import SettingsCollector
 
 if TYPE_CHECKING:
@@ -42,8 +46,12 @@ ALL: Final[tuple[type[Collector], ...]] = (
     KeysCollector,
     PresenceCollector,
     ConnectionsCollector,
+    PublishCollector,
+    RequestCollector,
     SettingsCollector,
     JobsCollector,
     EventBusCollector,
+    ProcessesCollector,
+    ProbeCollector,
     ExporterCollector,
 )

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Final
 from salt_exporter.analysis.presence import NOT_PRESENT, UNCERTAIN
 from salt_exporter.analysis.sizing import recommended
 from salt_exporter.commands.once import scrape_once
+from salt_exporter.commands.path import Finding, path
 from salt_exporter.errors import SourceError
-from salt_exporter.kernel.inet_diag import ESTABLISHED, PEER, STATE, address
 from salt_exporter.master.options import OPTIONS, is_read
 from salt_exporter.sampler import CHANNELS, PUBLISH, REQUEST
 from salt_exporter.world import World
@@ -24,14 +24,6 @@ if TYPE_CHECKING:
 
 _SHOWN: Final = 20  # minions listed before "and so many more"
 _FINE, _FINDINGS, _BLIND = 0, 1, 2
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Something that should be looked at, and what to do about it."""
-
-    about: str
-    says: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,14 +51,14 @@ def look(world: World, scrape: Scrape) -> Report:
     blind = {outcome.collector: outcome.problem for outcome in scrape.outcomes if outcome.samples is None}
     facts: dict[str, dict[str, Any]] = {}
     findings: list[Finding] = []
-    for section in (_master, _minions, _connections, _settings):
+    for section in (_master, _minions, _settings):
         try:
             facts[section.__name__.strip("_")], found = section(world)
             findings += found
         except SourceError:
             continue  # the collector of the same name has said so
-    facts["event bus"] = {"connected": not world.bus.problem}
-    return Report(facts, findings, blind)
+    facts["path"], found = path(scrape)
+    return Report(facts, findings + found, blind)
 
 
 Section = tuple[dict[str, Any], list[Finding]]
@@ -112,27 +104,6 @@ def _minions(world: World) -> Section:
         ]
         if len(minions) > _SHOWN:
             findings.append(Finding("minions", f"{len(minions) - _SHOWN} more are {word} (salt-exporter minions)"))
-    return facts, findings
-
-
-def _connections(world: World) -> Section:
-    snapshot = world.sampler.snapshot()
-    facts: dict[str, Any] = {}
-    findings = []
-    for channel in CHANNELS:
-        rows = [row for row in snapshot.connections[channel] if row[STATE] == ESTABLISHED]
-        waiting = sum(listener.accept_queue for listener in snapshot.listeners[channel])
-        limit = sum(listener.accept_limit for listener in snapshot.listeners[channel])
-        peers = len({address(row[PEER]) for row in rows})
-        facts[channel] = f"{len(rows)} established from {peers} addresses, accept queue {waiting} of {limit}"
-        if limit and waiting >= 0.8 * limit:
-            findings.append(
-                Finding(
-                    "connections",
-                    f"the accept queue of the {channel} port holds {waiting} of {limit}: raise zmq_backlog and "
-                    "net.core.somaxconn",
-                )
-            )
     return facts, findings
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from salt_exporter.config import Config
     from salt_exporter.scrape import Scrape
 
-_BUS_WAIT: Final = 2.0  # seconds to wait for the connection to the event bus
+_SETTLE: Final = 2.0  # seconds that the connections to bus and publisher and the first ping may take
 
 
 def once(config: Config) -> int:
@@ -34,9 +34,16 @@ def scrape_once(world: World) -> Scrape:
     world.start()
     try:
         world.ready.wait(DEFAULT_TIMEOUT)
-        deadline = time.monotonic() + _BUS_WAIT
-        while world.bus.problem and time.monotonic() < deadline:
+        deadline = time.monotonic() + _SETTLE
+        while time.monotonic() < deadline and not _settled(world):
             time.sleep(0.02)
         return asyncio.run(Scraper(enabled).scrape(DEFAULT_TIMEOUT))
     finally:
         world.stop()
+
+
+def _settled(world: World) -> bool:
+    """Tell whether everything that takes a moment to begin has begun."""
+    subscribed = world.publisher.is_subscribed or not world.config.probe_publish
+    pinged = all(results.read()[0] is not None for results in world.prober.results.values())
+    return not world.bus.problem and subscribed and pinged

@@ -2,19 +2,26 @@
 
 Sources (Linux 6.1; the layouts have only grown at their ends since 4.19):
 include/uapi/linux/inet_diag.h (`inet_diag_req_v2`, `inet_diag_msg`, `inet_diag_bc_op`),
-include/uapi/linux/tcp.h (`tcp_info`), include/uapi/linux/netlink.h (`nlmsghdr`, `rtattr`),
-include/net/tcp_states.h (states). Numbers are in host byte order except ports and addresses.
+include/uapi/linux/tcp.h (`tcp_info`), include/net/tcp_states.h (states). Numbers are in host byte order except ports
+and addresses.
 """
 
 from __future__ import annotations
 
 import socket
 import struct
-from errno import errorcode
 from functools import cache, lru_cache
-from os import strerror
-from sys import byteorder
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from salt_exporter.kernel.netlink import ATTRIBUTE, NLMSGHDR, Answer, attributes, sock_diag_dump
+
+# Whoever reads dumps needs these too.
+from salt_exporter.kernel.netlink import NLM_F_DUMP_INTR as NLM_F_DUMP_INTR  # noqa: PLC0414 - exported again
+from salt_exporter.kernel.netlink import NLM_F_MULTI as NLM_F_MULTI  # noqa: PLC0414 - exported again
+from salt_exporter.kernel.netlink import NLMSG_DONE as NLMSG_DONE  # noqa: PLC0414 - exported again
+from salt_exporter.kernel.netlink import NLMSG_ERROR as NLMSG_ERROR  # noqa: PLC0414 - exported again
+from salt_exporter.kernel.netlink import SOCK_DIAG_BY_FAMILY as SOCK_DIAG_BY_FAMILY  # noqa: PLC0414 - exported again
+from salt_exporter.kernel.netlink import DiagError as DiagError  # noqa: PLC0414 - exported again
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -37,24 +44,16 @@ STATES: Final = {
 ESTABLISHED: Final = 1
 TIME_WAIT: Final = 6
 LISTEN: Final = 10
-ALL_STATES: Final = 0xFFFFFFFF
+# These and no more: since Linux 6.8 the next bit asks for sockets that are only bound, in one more table to walk.
+ALL_STATES: Final = sum(1 << state for state in STATES)
 
-SOCK_DIAG_BY_FAMILY: Final = 20
-NLMSG_ERROR: Final = 2
-NLMSG_DONE: Final = 3
-NLM_F_MULTI: Final = 0x2
-NLM_F_DUMP_INTR: Final = 0x10
-_NLM_F_REQUEST: Final = 0x1
-_NLM_F_DUMP: Final = 0x300
 _INET_DIAG_INFO: Final = 2
 _INET_DIAG_REQ_BYTECODE: Final = 1
 _BC_JMP, _BC_S_GE, _BC_S_LE = 1, 2, 3  # understood by every kernel that has inet_diag
 
-_NLMSGHDR = struct.Struct("=IHHII")
-_RTATTR = struct.Struct("=HH")
 _BC_OP = struct.Struct("=BBH")
 _MSG_SIZE: Final = 72  # sizeof(struct inet_diag_msg)
-_ATTRS: Final = _NLMSGHDR.size + _MSG_SIZE
+_ATTRS: Final = NLMSGHDR.size + _MSG_SIZE
 # State, timer, retransmissions, ports, peer, cookie, queues, inode: what precedes the attributes. The peer of an
 # IPv4 socket is the first 4 of its 16 bytes.
 _HEAD: Final[dict[int, str]] = {
@@ -110,14 +109,6 @@ class Listener(NamedTuple):
     inode: int
 
 
-class DiagError(ValueError):
-    """The kernel's answer cannot be read, or is an error (then `errno` is set)."""
-
-    def __init__(self, message: str, errno: int = 0) -> None:
-        super().__init__(message)
-        self.errno = errno
-
-
 def address(peer: bytes) -> bytes:
     """Return a peer's address in network order, 4 or 16 bytes, a v4-mapped one as the 4 of IPv4."""
     return peer[12:] if len(peer) == 16 and peer.startswith(_MAPPED) else peer
@@ -131,10 +122,8 @@ def dump_request(family: int, ports: Collection[int], states: int = ALL_STATES, 
     extensions = 1 << (_INET_DIAG_INFO - 1) if info else 0
     filter_program = _port_filter(sorted(ports))
     request = struct.pack("=BBBxI48x", family, socket.IPPROTO_TCP, extensions, states)
-    attribute = _RTATTR.pack(_RTATTR.size + len(filter_program), _INET_DIAG_REQ_BYTECODE) + filter_program
-    size = _NLMSGHDR.size + len(request) + len(attribute)
-    header = _NLMSGHDR.pack(size, SOCK_DIAG_BY_FAMILY, _NLM_F_REQUEST | _NLM_F_DUMP, 1, 0)
-    return header + request + attribute
+    attribute = ATTRIBUTE.pack(ATTRIBUTE.size + len(filter_program), _INET_DIAG_REQ_BYTECODE) + filter_program
+    return sock_diag_dump(request + attribute)
 
 
 def _port_filter(ports: list[int]) -> bytes:
@@ -156,76 +145,47 @@ def _port_filter(ports: list[int]) -> bytes:
     return program
 
 
-class Dump:
+class Dump(Answer):
     """The answer to one `dump_request`, fed chunk by chunk until `done`."""
 
     def __init__(self, family: int) -> None:
+        super().__init__()
         self.connections: list[Row] = []
         self.listeners: list[Listener] = []
-        self.done = False
-        self.interrupted = False  # the kernel says its table changed in a way that may have hidden sockets
         self._family = family
 
-    def feed(self, chunk: bytes | memoryview) -> None:
-        """Take what one `recv` returned: whole netlink messages. Raises DiagError."""
-        view = memoryview(chunk)
-        if not self._feed_uniform(view):
-            self._feed_each(view)
+    def _take(self, view: memoryview) -> int:
+        """Take one message or more from the start and return their bytes."""
+        return self._take_run(view) or super()._take(view)
 
-    def _feed_uniform(self, view: memoryview) -> bool:
-        """Take a chunk whose messages are all laid out like its first one, without a Python step per message.
+    def _take_run(self, view: memoryview) -> int:
+        """Take the messages at the start that are all laid out like the first, without a Python step for each.
 
-        Nearly every chunk is: the kernel sends the same attributes for each socket in the same state.
-        Return False, having taken nothing, if this one is not.
+        Most are: the kernel sends the same attributes for each socket in the same state. Return the bytes taken, 0 if
+        the first message must be looked at by itself.
         """
-        if len(view) < _ATTRS:
-            return False
-        length, kind, flags, _sequence, _port = _NLMSGHDR.unpack_from(view)
-        if kind != SOCK_DIAG_BY_FAMILY or flags != NLM_F_MULTI or length < _ATTRS or length % 4:
-            return False
+        if len(view) < _ATTRS or len(view) % 4:
+            return 0
+        length, kind, flags, _sequence, _port = NLMSGHDR.unpack_from(view)
+        if kind != SOCK_DIAG_BY_FAMILY or flags != NLM_F_MULTI or not _ATTRS <= length <= len(view) or length % 4:
+            return 0
         info = _info_offset(view[:length])
-        if not info or len(view) % length:
-            return False
+        if not info:
+            return 0
         words = view.cast("I")
         count = len(view) // length
-        for offset in (0, 4, info - _RTATTR.size):  # length; type and flags; the attribute's header
-            if words[offset // 4 :: length // 4].tolist().count(words[offset // 4]) != count:
-                return False
-        states = view[_NLMSGHDR.size + 1 :: length].tobytes()
+        for offset in (0, 4, info - ATTRIBUTE.size):  # length; type and flags; the attribute's header
+            count = _alike(words[offset // 4 :: length // 4], count)
+        states = view[NLMSGHDR.size + 1 : count * length : length].tobytes()
         if LISTEN in states:
-            return False
-        self.connections.extend(_row(self._family, length, info).iter_unpack(view))
-        return True
-
-    def _feed_each(self, view: memoryview) -> None:
-        offset = 0
-        while offset < len(view) and not self.done:
-            if len(view) - offset < _NLMSGHDR.size:
-                raise DiagError(f"{len(view) - offset} bytes left over where a netlink message should begin")
-            length, kind, flags, _sequence, _port = _NLMSGHDR.unpack_from(view, offset)
-            if not _NLMSGHDR.size <= length <= len(view) - offset:
-                raise DiagError(f"netlink message of {length} bytes with {len(view) - offset} bytes left")
-            self._feed_one(kind, view[offset : offset + length])
-            self.interrupted |= bool(flags & NLM_F_DUMP_INTR)
-            offset += (length + 3) & ~3
-
-    def _feed_one(self, kind: int, message: memoryview) -> None:
-        if kind in (NLMSG_ERROR, NLMSG_DONE):
-            self._end(kind, message)
-        elif kind == SOCK_DIAG_BY_FAMILY:
-            if len(message) < _ATTRS:
-                raise DiagError(f"inet_diag message of {len(message)} bytes, expected at least {_ATTRS}")
-            self._add(message)
-        # NLMSG_NOOP and kinds that future kernels add carry no socket.
-
-    def _end(self, kind: int, message: memoryview) -> None:
-        body = message[_NLMSGHDR.size :]
-        code = int.from_bytes(body[:4], byteorder, signed=True) if len(body) >= 4 else 0
-        if code < 0:
-            raise DiagError(f"the kernel answers {errorcode.get(-code, -code)}: {strerror(-code)}", -code)
-        self.done = kind == NLMSG_DONE
+            count = states.index(LISTEN)
+        run = view[: count * length]
+        self.connections.extend(_row(self._family, length, info).iter_unpack(run))
+        return len(run)
 
     def _add(self, message: memoryview) -> None:
+        if len(message) < _ATTRS:
+            raise DiagError(f"inet_diag message of {len(message)} bytes, expected at least {_ATTRS}")
         info = _info_offset(message)
         if info:
             fields = _row(self._family, len(message), info).unpack(message)
@@ -247,15 +207,18 @@ class Dump:
 
 def _info_offset(message: memoryview) -> int:
     """Return where the whole of `tcp_info` starts in a message, 0 if it has none (or a shorter one: before 4.19)."""
-    offset = _ATTRS
-    while offset + _RTATTR.size <= len(message):
-        length, kind = _RTATTR.unpack_from(message, offset)
-        if length < _RTATTR.size or offset + length > len(message):
-            raise DiagError(f"netlink attribute of {length} bytes at {offset} in a message of {len(message)}")
+    for kind, start, end in attributes(message, _ATTRS):
         if kind == _INET_DIAG_INFO:
-            return offset + _RTATTR.size if length - _RTATTR.size >= _INFO_SIZE else 0
-        offset += (length + 3) & ~3
+            return start if end - start >= _INFO_SIZE else 0
     return 0
+
+
+def _alike(column: memoryview, count: int) -> int:
+    """Return how many of the first `count` values of a column are the same as the first."""
+    values = column[:count].tolist()
+    if values.count(values[0]) == count:
+        return count
+    return next(position for position, value in enumerate(values) if value != values[0])
 
 
 @cache

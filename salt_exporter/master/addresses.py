@@ -5,7 +5,8 @@ Layouts of `cache: localfs` (salt/cache/localfs.py), each file one msgpack map:
 * 3006, 3007: `<cachedir>/minions/<id>/data.p`, {grains: {…}, pillar: {…}}
 * 3008: `<cachedir>/grains/<id>.p`, the grains themselves
 
-Salt writes to a temporary name and renames, so a changed file has another mtime, size or inode.
+Salt writes to a temporary name and renames, so a changed file has another ctime, size or inode. (Not mtime: a file
+that becomes readable with a chmod is another one, too.)
 """
 
 from __future__ import annotations
@@ -74,32 +75,28 @@ class AddressIndex:
         """Look at the cache files of `minions` and return the new snapshot. Raises SourceError."""
         directory = cachedir / layout.directory
         if directory != self._directory:
-            self._known.clear()
+            self._forget_all()
             self._directory = directory
         try:
             handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            handle = None  # made when the first minion sends its grains
+        except FileNotFoundError:  # made when the first minion sends its grains
+            self._forget_all()
         except OSError as error:
-            raise SourceError(
-                f"cannot read the minions' cached grains in {directory} ({error.strerror}): "
-                "run the exporter as the user the salt-master runs as"
-            ) from error
-        if handle is None:
-            changed = self._forget_all()
+            raise _unreadable(directory, error) from error
         else:
             try:
-                changed = self._look(minions, handle, layout)
+                os.stat(".", dir_fd=handle)  # whether we may look for files in it
+                if self._look(minions, handle, layout):
+                    self.current = self._snapshot()
+            except PermissionError as error:
+                raise _unreadable(directory, error) from error
             finally:
                 os.close(handle)
-        if changed:
-            self.current = self._snapshot()
         return self.current
 
-    def _forget_all(self) -> bool:
-        changed = bool(self._known)
+    def _forget_all(self) -> None:
         self._known.clear()
-        return changed
+        self.current = Addresses()
 
     def _look(self, minions: Collection[str], directory: int, layout: Layout) -> bool:
         changed = False
@@ -113,7 +110,7 @@ class AddressIndex:
             except OSError:  # never sent its grains, or being replaced this moment
                 changed |= self._known.pop(minion, None) is not None
                 continue
-            signature = (status.st_mtime_ns, status.st_size, status.st_ino)
+            signature = (status.st_ctime_ns, status.st_size, status.st_ino)
             known = self._known.get(minion)
             if known is None or known[0] != signature:
                 found = self._read(name, directory, layout)
@@ -125,8 +122,7 @@ class AddressIndex:
 
     def _read(self, name: str, directory: int, layout: Layout) -> tuple[bytes, ...] | None:
         try:
-            with open(os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory), "rb") as file:  # noqa: PTH123
-                return parse(file.read(MAX_FILE + 1), layout)
+            return parse(_content(name, directory), layout)
         except FileNotFoundError:
             return None
         except (OSError, ValueError) as error:
@@ -143,6 +139,18 @@ class AddressIndex:
         return Addresses(by_minion, {address: tuple(owners) for address, owners in claims.items()})
 
 
+def _content(name: str, directory: int) -> bytes:
+    """Return a file's content, or one byte more than the largest that is parsed.
+
+    A file object would make room for as much as it is asked for, which costs more than all the rest.
+    """
+    descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        return os.read(descriptor, min(os.fstat(descriptor).st_size, MAX_FILE) + 1)
+    finally:
+        os.close(descriptor)
+
+
 def parse(content: bytes, layout: Layout) -> tuple[bytes, ...]:
     """Return the `ipv4` and `ipv6` grains of one cache file, without loopback. Raises ValueError.
 
@@ -150,7 +158,8 @@ def parse(content: bytes, layout: Layout) -> tuple[bytes, ...]:
     """
     if len(content) > MAX_FILE:
         raise ValueError(f"larger than {MAX_FILE} bytes")
-    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=MAX_FILE)
+    # No list is longer than the file: memory is not handed out for what a damaged length says.
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=max(1, len(content)))
     unpacker.feed(content)
     try:
         if layout.wrapped and not _enter(unpacker, b"grains"):
@@ -187,3 +196,10 @@ def _packed(values: Any, family: socket.AddressFamily) -> list[bytes]:  # noqa: 
         if address not in _EVERYBODYS:
             packed.append(address)
     return packed
+
+
+def _unreadable(directory: Path, error: OSError) -> SourceError:
+    return SourceError(
+        f"cannot read the minions' cached grains in {directory} ({error.strerror}): "
+        "run the exporter as the user the salt-master runs as"
+    )

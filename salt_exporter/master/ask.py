@@ -48,8 +48,8 @@ def ask(python: Path, config_dir: Path, names: Sequence[str], master: MasterProc
         )
         answer = json.loads(done.stdout.splitlines()[-1])
     except subprocess.CalledProcessError as error:
-        last = (error.stderr or error.stdout).decode(errors="replace").strip().splitlines() or ["no output"]
-        raise SourceError(f"{python} cannot resolve the options in {config_dir}: {last[-1][:300]}") from error
+        reason = _reason((error.stderr or error.stdout).decode(errors="replace"))
+        raise SourceError(f"{python} cannot resolve the options in {config_dir}: {reason}") from error
     except subprocess.TimeoutExpired as error:
         raise SourceError(f"{python} did not resolve the options in {config_dir} within {_TIMEOUT:.0f} s") from error
     except (OSError, ValueError, IndexError) as error:
@@ -57,6 +57,13 @@ def ask(python: Path, config_dir: Path, names: Sequence[str], master: MasterProc
     if not isinstance(answer, dict) or not {"version", "files", "patterns", "options"} <= answer.keys():
         raise SourceError(f"{python} gave no options for {config_dir}")
     return answer
+
+
+def _reason(output: str) -> str:
+    """Return what a failed Salt says last: a log message, of one or more lines, or the end of a traceback."""
+    lines = output.strip().splitlines() or ["no output"]
+    first = max((number for number, line in enumerate(lines) if line.startswith("[")), default=len(lines) - 1)
+    return " ".join(" ".join(lines[first:]).split())[:300]
 
 
 def watched(answer: Answer) -> list[list[Any]]:

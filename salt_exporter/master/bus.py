@@ -2,7 +2,8 @@
 
 A slow consumer harms the master (3006 buffers for it without limit, 3007 and 3008 cut it off), so one thread does
 nothing but receive and cut frames; a second one hands the bodies on in batches. Should the second fall behind by
-`BACKLOG` bytes, bodies are thrown away and counted: we shed our own work, never hold up the bus.
+`BACKLOG` bytes, bodies are thrown away and counted: we shed our own work, never hold up the bus. Where events are
+missing, the second thread is told so in its turn, between what came before and what came after.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ BATCH: Final = 500  # bodies handed on at once; bounds how long their lock is he
 _RECEIVE: Final = 1 << 18
 _POLL: Final = 1.0  # seconds between looks at the stop flag while nothing arrives
 _BACKOFF: Final = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds; the last one repeats
+_STABLE: Final = 10.0  # a connection that lasted for so many seconds is followed by the next one at once
 
 _log = logging.getLogger(__name__)
 
@@ -81,8 +83,8 @@ class BusCounters:
 class BusReader:
     """Reads the bus until stopped and hands batches of event bodies to `deliver`.
 
-    `address` is asked before each connection and may raise SourceError; `lost` is called whenever a connection
-    ends: events may be missed from then until the next one stands.
+    `address` is asked before each connection and may raise SourceError. `lost` is called, by the thread that calls
+    `deliver`, wherever events are missing: a connection ended, bytes made no sense, or bodies were thrown away.
     """
 
     def __init__(
@@ -96,10 +98,12 @@ class BusReader:
         self._address = address
         self._deliver = deliver
         self._lost = lost
+        self._connections = 0
         self._stop = threading.Event()
-        self._bodies: deque[bytes] = deque()
+        self._work = threading.Condition()  # of the three below
+        self._bodies: deque[bytes | None] = deque()  # None where events are missing
         self._waiting = 0  # bytes in _bodies
-        self._work = threading.Condition()
+        self._ended = False  # nothing more will come into _bodies
         self._threads = [
             threading.Thread(target=self._receive_forever, name="bus-receive", daemon=True),
             threading.Thread(target=self._deliver_forever, name="bus-deliver", daemon=True),
@@ -113,38 +117,47 @@ class BusReader:
     def stop(self, timeout: float = 3.0) -> None:
         """Stop reading, deliver what has arrived, and return within about `timeout` seconds."""
         self._stop.set()
-        with self._work:
-            self._work.notify()
         deadline = time.monotonic() + timeout
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
 
     def _receive_forever(self) -> None:
-        attempt = 0
-        connections = 0
-        while not self._stop.is_set():
-            try:
-                address = self._address()
-                connection = address.connect()
-            except SourceError as error:
-                self._say(str(error))
+        try:
+            attempt = 0
+            while not self._stop.is_set():
+                if self._receive() >= _STABLE:
+                    attempt = 0
+                    continue
                 pause = _BACKOFF[min(attempt, len(_BACKOFF) - 1)]
                 attempt += 1
                 # Not all exporters of a fleet at once, and never later than the backoff says.
                 self._stop.wait(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
-                continue
-            attempt = 0
-            connections += 1
-            self.counters.reconnects = connections - 1
-            self._connected(address)
-            with connection:
-                reason = self._drain(connection)
-            self.counters.connected = False
-            self._lost()
-            if not self._stop.is_set():
-                self._say(f"the event bus {address} {reason}; is the salt-master restarting?")
+        finally:
+            with self._work:
+                self._ended = True
+                self._work.notify()
+
+    def _receive(self) -> float:
+        """Connect and receive until that ends; return for how many seconds it lasted."""
+        try:
+            address = self._address()
+            connection = address.connect()
+        except SourceError as error:
+            self._say(str(error))
+            return 0.0
+        began = time.monotonic()
+        self._connected(address)
+        with connection:
+            reason = self._drain(connection)
+        if not self._stop.is_set():
+            self._say(f"the event bus {address} {reason}; is the salt-master restarting?")
+        self.counters.connected = False
+        self._missing()
+        return time.monotonic() - began
 
     def _connected(self, address: BusAddress) -> None:
+        self._connections += 1
+        self.counters.reconnects = self._connections - 1
         self.counters.connected = True
         self.problem = ""
         _log.info("connected to the event bus %s", address)
@@ -171,33 +184,62 @@ class BusReader:
             counters.received_bytes += len(data)
             errors = framer.errors
             bodies = framer.feed(data)
-            if framer.errors != errors:
-                counters.decode_errors += framer.errors - errors
-                _log.warning("skipped bytes on the event bus that were no event")
             if bodies:
                 self._enqueue(bodies)
+            if framer.errors != errors:
+                counters.decode_errors += framer.errors - errors
+                self._missing()
+                _log.warning("skipped bytes on the event bus that were no event")
         return "is no longer read: the exporter stops"
 
     def _enqueue(self, bodies: list[bytes]) -> None:
         size = sum(map(len, bodies))
         with self._work:
-            if self._waiting + size > BACKLOG and self._bodies:
-                if not self.counters.shed:
-                    _log.warning("decoding events fell behind by %d bytes: throwing events away", self._waiting)
-                self.counters.shed += len(bodies)
+            behind = self._waiting
+            if not behind or behind + size <= BACKLOG:
+                self._bodies.extend(bodies)
+                self._waiting += size
+                self._work.notify()
                 return
-            self._bodies.extend(bodies)
-            self._waiting += size
-            self._work.notify()
+        if not self.counters.shed:
+            _log.warning("decoding events fell behind by %d bytes: throwing events away", behind)
+        self.counters.shed += len(bodies)
+        self._missing()
+
+    def _missing(self) -> None:
+        """Mark the place in the queue: events that should be here are not."""
+        with self._work:
+            if not self._bodies or self._bodies[-1] is not None:
+                self._bodies.append(None)
+                self._work.notify()
 
     def _deliver_forever(self) -> None:
+        """Hand on what comes; a batch that cannot be digested must not end that."""
         while True:
             with self._work:
-                while not self._bodies and not self._stop.is_set():
+                while not self._bodies and not self._ended:
                     self._work.wait()
-                batch = [self._bodies.popleft() for _ in range(min(BATCH, len(self._bodies)))]
-                self._waiting -= sum(map(len, batch))
-            if batch:
+                if not self._bodies:
+                    return
+                batch = self._next_batch()
+            if not batch:
+                self._lost()
+                continue
+            try:
                 self._deliver(batch)
-            elif not self._threads[0].is_alive() or self._stop.is_set():
-                return
+            except Exception:  # noqa: BLE001 - whatever it is, it is logged, and what follows is handed on
+                _log.exception("lost a batch of %d events", len(batch))
+                self._lost()
+
+    def _next_batch(self) -> list[bytes]:
+        """Take the bodies up to the next place where some are missing; none if the queue starts with that."""
+        batch: list[bytes] = []
+        while self._bodies and len(batch) < BATCH:
+            body = self._bodies.popleft()
+            if body is None:
+                if batch:
+                    self._bodies.appendleft(None)
+                break
+            batch.append(body)
+        self._waiting -= sum(map(len, batch))
+        return batch

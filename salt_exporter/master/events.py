@@ -15,6 +15,7 @@ import msgpack
 TAG_END: Final = b"\n\n"
 MAX_TAG: Final = 1024
 MAX_ID: Final = 255  # a minion id is a file name below pki_dir
+MAX_FUNCTION: Final = 255  # several functions in one job can be longer: cut here, so that no two labels come out alike
 # From this size on it is cheaper to step over the values nobody asked for than to decode them.
 _SKIP_FROM: Final = 2048
 
@@ -61,7 +62,7 @@ class JobReturn(NamedTuple):
     jid: str
     function: str
     minion: str
-    success: bool  # Salt's `success`, and a retcode of 0
+    success: bool  # Salt's `success`, and a retcode of 0; of every function if the job has several
     scheduled: bool
     asks_for: str  # the jid a `saltutil.find_job` asked for, else ""
     empty: bool  # the return is empty: for find_job, "not running here"
@@ -129,7 +130,7 @@ def decode(body: bytes) -> Event:
     kind = kind_of(parts)
     stamp = _stamp(data.get("_stamp"))
     if data.get("cmd") == "_minion_event":
-        return Event(kind if kind in _FIRED_BY_MINIONS else "other", stamp, _sender(data), None)
+        return Event(kind if kind in _FIRED_BY_MINIONS else "other", stamp, _id(data.get("id")), None)
     if kind == "job_new":
         return Event(kind, stamp, None, _job_new(data))
     if kind == "job_return":
@@ -146,8 +147,8 @@ def kind_of(parts: list[str]) -> str:
             return _JOB_KINDS.get(parts[3], "other") if len(parts) > 3 else "other"
         return _SALT_KINDS.get(parts[1], "other")
     if len(parts) == 1:
-        if len(first) == 20 and first.isdecimal():
-            return "job_jid"  # the bare jid that 3006 and 3007 fire beside `new`
+        if first[:20].isdecimal() and (len(first) == 20 or first[20:21] == "_"):
+            return "job_jid"  # the bare jid that 3006 and 3007 fire beside `new`; with `_<pid>` under unique_jid
         return _FIRST_KINDS.get(first, "other")
     if parts[1] == "refresh" and first in ("minion", "resource"):
         return "refresh"
@@ -157,17 +158,16 @@ def kind_of(parts: list[str]) -> str:
 def _witness(kind: str, parts: list[str], data: dict[str, Any]) -> str | None:
     """Return the minion that an event which the master itself fired proves alive."""
     if kind == "refresh" and parts[0] == "minion" and len(parts) > 2:
-        return parts[2][:MAX_ID]
+        return _id(parts[2])
     if kind == "auth" and data.get("result") is True and data.get("act") == "accept":
-        return _sender(data)
+        return _id(data.get("id"))
     if kind in ("beacon", "job_progress"):
-        return _sender(data) or (parts[2] if kind == "beacon" and len(parts) > 2 else None)
+        return _id(data.get("id")) or (_id(parts[2]) if kind == "beacon" and len(parts) > 2 else None)
     return None
 
 
-def _sender(data: dict[str, Any]) -> str | None:
-    minion = data.get("id")
-    return minion if isinstance(minion, str) and 0 < len(minion) <= MAX_ID else None
+def _id(value: object) -> str | None:
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID else None
 
 
 def _job_new(data: dict[str, Any]) -> JobNew:
@@ -186,12 +186,12 @@ def _job_return(data: dict[str, Any]) -> JobReturn:
         arguments = data.get("fun_args")
         if isinstance(arguments, (list, tuple)) and arguments:
             asks_for = str(arguments[0])[:MAX_ID]
-    retcode = data.get("retcode", 0)
     return JobReturn(
         jid=_text(data, "jid"),
         function=function,
         minion=_text(data, "id"),
-        success=data.get("success") is not False and retcode in (0, None),
+        success=all(answer is not False for answer in _each(data.get("success")))
+        and all(code in (0, None) for code in _each(data.get("retcode"))),
         scheduled="schedule" in data,
         asks_for=asks_for,
         empty="return" in data and not data["return"],
@@ -205,13 +205,20 @@ def _text(data: dict[str, Any], key: str) -> str:
     raise EventError(f"{key} is no text of 1 to {MAX_ID} characters")
 
 
+def _each(value: Any) -> list[Any]:  # noqa: ANN401 - straight from msgpack
+    """Return the values that a job of several functions gives in a list or by function, else the only one."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else [value]
+
+
 def _function(data: dict[str, Any]) -> str:
     """Return the function; several in one job as the command line takes them, with commas."""
     value = data.get("fun")
     if isinstance(value, str):
-        return value
-    if isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value):
-        return ",".join(value)
+        return value[:MAX_FUNCTION]
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return ",".join(value)[:MAX_FUNCTION]
     raise EventError("fun is neither a function nor a list of them")
 
 

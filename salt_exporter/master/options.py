@@ -70,6 +70,8 @@ OPTIONS: Final = (
     Option("con_cache"),
 )
 
+OPTION: Final = {option.name: option for option in OPTIONS}
+
 
 def line_of(version: tuple[int, ...]) -> int:
     """Return the line whose rows hold for a version: its own, or the nearest one we know."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 DEFAULT_CONFIG_DIR: Final = Path("/etc/salt")  # salt/syspaths.py, CONFIG_DIR
 _PROGRAM: Final = "salt-master"
+_FLAG: Final = "--config-dir"
+_SHORT_FLAG: Final = re.compile(r"-d*c(.*)")  # -d: as a daemon
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +33,13 @@ class MasterProcess:
 
 
 def running_masters() -> list[MasterProcess]:
-    """Return the masters that run on this machine, one for each config dir, oldest process first."""
+    """Return the masters that run on this machine, one for each config dir: its oldest process.
+
+    Those of root and of our own user come first: nobody else can put a process of his in front of them.
+    """
     found: dict[Path, MasterProcess] = {}
-    for process in sorted(_processes(), key=lambda process: process.started):
+    ours = (0, os.geteuid())
+    for process in sorted(_processes(), key=lambda process: (process.uid not in ours, process.started)):
         found.setdefault(process.config_dir, process)
     return list(found.values())
 
@@ -52,7 +59,7 @@ def _processes() -> Iterator[MasterProcess]:
                     uid=process.uids().effective,
                     gid=process.gids().effective,
                     python=Path(words[0]),
-                    config_dir=config_dir_of(words[program + 1 :]),
+                    config_dir=_absolute(config_dir_of(words[program + 1 :]), process),
                 )
         except (OSError, psutil.Error):  # it ended meanwhile
             continue
@@ -75,14 +82,25 @@ def _program(words: Sequence[str]) -> int:
 
 
 def config_dir_of(arguments: Sequence[str]) -> Path:
-    """Return the config dir that a master with these arguments uses (salt/utils/parsers.py, ConfigDirMixIn)."""
-    for position, argument in enumerate(arguments):
-        for flag, join in (("--config-dir", "="), ("-c", "")):
-            if argument == flag and position + 1 < len(arguments):
-                return Path(os.path.normpath(arguments[position + 1]))
-            if argument.startswith(flag + join) and argument != flag:
-                return Path(os.path.normpath(argument[len(flag + join) :]))
-    return DEFAULT_CONFIG_DIR
+    """Return the config dir that a master with these arguments uses (salt/utils/parsers.py, ConfigDirMixIn).
+
+    Spelled as optparse takes it: long flags may be cut short, short ones stand together, and the last one counts.
+    """
+    found = str(DEFAULT_CONFIG_DIR)
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        short = _SHORT_FLAG.fullmatch(word)
+        if len(name) > len("--") and _FLAG.startswith(name):
+            found = value if equals else next(words, found)
+        elif short:
+            found = short[1] or next(words, found)
+    return Path(os.path.normpath(found))
+
+
+def _absolute(config_dir: Path, process: psutil.Process) -> Path:
+    """Complete a config dir that is relative to where the master was started."""
+    return config_dir if config_dir.is_absolute() else Path(os.path.normpath(process.cwd() / config_dir))
 
 
 def distrust(executable: Path) -> str:
@@ -91,10 +109,18 @@ def distrust(executable: Path) -> str:
     It, every link on the way to it and every directory above must belong to root or to us, and none of them may be
     open to everybody's writing: any user can start a process that calls itself salt-master.
     """
-    for path in (executable, executable.resolve()):
+    looked_at: set[Path] = set()
+    ahead = [executable]
+    while ahead:
+        path = ahead.pop()
         for part in (path, *path.parents):
+            if part in looked_at:
+                continue
+            looked_at.add(part)
             try:
                 status = part.lstat()
+                if stat.S_ISLNK(status.st_mode):
+                    ahead.append(part.parent / part.readlink())
             except OSError as error:
                 return f"{part}: {error.strerror}"
             if status.st_uid not in (0, os.geteuid()):

@@ -16,11 +16,8 @@ def main(config_dir, names):
     import salt.version
 
     path = os.path.join(config_dir, "master")
+    patterns = note_includes(salt.config)
     opts = salt.config.master_config(path)
-    includes = opts.get("include") or []
-    patterns = [includes] if isinstance(includes, str) else list(includes)
-    patterns.append(opts.get("default_include") or "")
-    patterns = [os.path.join(config_dir, pattern) for pattern in patterns if pattern]
     answer = {
         "version": salt.version.__version__,
         # With Salt's own version file: a package that is upgraded in place must be asked again.
@@ -29,6 +26,21 @@ def main(config_dir, names):
         "options": {name: opts.get(name) for name in names},
     }
     print(json.dumps(answer, default=str))
+
+
+def note_includes(config):
+    """Return a list that fills with the absolute patterns that Salt follows; included files may include others."""
+    patterns = []
+    include_config = config.include_config
+
+    def noting(include, orig_path, *args, **kwargs):
+        here = os.path.dirname(orig_path)
+        named = [include] if isinstance(include, str) else include or []
+        patterns.extend(os.path.join(here, os.path.expanduser(pattern)) for pattern in named)
+        return include_config(include, orig_path, *args, **kwargs)
+
+    config.include_config = noting
+    return patterns
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ import os
 import re
 import sys
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +32,7 @@ _NAMES: Final = (
     *(
         "id",
         "transport",
+        "interface",
         "pki_dir",
         "cluster_id",
         "cluster_pki_dir",
@@ -43,6 +45,8 @@ _NAMES: Final = (
     *(option.name for option in OPTIONS),
 )
 
+_ANY: Final = ("", "0.0.0.0", "::")  # listens on all addresses
+_RETRY: Final = 5.0  # seconds between attempts to resolve what has never been resolved
 # The kernel gives a process's start relative to the boot, and that to the second.
 _START_PRECISION: Final = 2.0
 
@@ -57,6 +61,7 @@ class MasterSettings:
     source: str  # "master": its own Python was asked; "exporter": the Salt beside the exporter
     id: str
     transport: str
+    interface: str  # the address the master listens on
     config_dir: Path
     pki_dir: Path
     cachedir: Path
@@ -69,6 +74,11 @@ class MasterSettings:
     keys_driver: str
     process: MasterProcess | None
     changed_since_start: bool  # a configuration file is newer than the running process
+
+    @property
+    def host(self) -> str:
+        """The address at which the master's ports are reached from its own host."""
+        return "127.0.0.1" if self.interface in _ANY else self.interface
 
     @property
     def version_info(self) -> tuple[int, ...]:
@@ -84,6 +94,8 @@ class SettingsSource:
 
     def __init__(self, config_dir: Path, memory: Memory) -> None:
         self.problem = ""  # why the last look failed: one sentence, "" if it did not
+        self._failed = 0.0  # and when, monotonic seconds
+        self._refused = ""  # why the running master's own Python is not asked
         self._config_dir = Path(os.path.normpath(config_dir))
         self._memory = memory
         self._lock = threading.Lock()
@@ -92,26 +104,46 @@ class SettingsSource:
         self._seen: tuple[MasterProcess | None, list[list[Any]]] | None = None
 
     def current(self) -> MasterSettings:
-        """Return the settings as last resolved, resolving them first if they never were. Raises SourceError."""
-        return self._current or self.refresh()
+        """Return the settings as last resolved, resolving them first if they never were. Raises SourceError.
+
+        Many ask; while they cannot be resolved, this is not tried anew for each of them.
+        """
+        if self._current:
+            return self._current
+        with self._lock:
+            if self.problem and time.monotonic() - self._failed < _RETRY:
+                raise SourceError(self.problem)
+            return self._current or self._look()
 
     def refresh(self) -> MasterSettings:
         """Resolve again if the master's process or a configuration file is another one. Raises SourceError."""
         with self._lock:
-            try:
-                settings = self._refresh()
-            except SourceError as error:
-                if str(error) != self.problem:
-                    self.problem = str(error)
-                    _log.warning("%s", error)
-                raise
-            self.problem = ""
-            return settings
+            return self._look()
+
+    def _look(self) -> MasterSettings:
+        try:
+            settings = self._refresh()
+        except SourceError as error:
+            self._failed = time.monotonic()
+            if str(error) != self.problem:
+                self.problem = str(error)
+                _log.warning("%s", error)
+            raise
+        self.problem = ""
+        return settings
 
     def _refresh(self) -> MasterSettings:
         process = self._process()
-        if self._current and self._answer and self._seen == (process, watched(self._answer)):
-            return self._current
+        if self._current and self._answer and self._seen:
+            before, files = self._seen
+            unchanged = files == watched(self._answer)
+            if unchanged and process is None:  # it restarts, or is down: with these settings it will come back
+                if before:
+                    self._seen = None, files
+                    self._current = replace(self._current, process=None, changed_since_start=False)
+                return self._current
+            if unchanged and process == before:
+                return self._current
         self._answer, source = self._resolve(process)
         self._seen = process, watched(self._answer)
         self._current = _settings(self._answer, source, self._config_dir, process)
@@ -144,14 +176,19 @@ class SettingsSource:
             reason = _refusal(process)
             if not reason:
                 try:
-                    return self._asked(process.python, process), "master"
+                    answer = self._asked(process.python, process)
                 except SourceError as error:
                     reason = str(error)
-            _log.warning("the running master's Python is not asked (%s), but the Salt beside the exporter", reason)
+                else:
+                    self._refused = ""
+                    return answer, "master"
+            if reason != self._refused:
+                self._refused = reason
+                _log.warning("the running master's Python is not asked (%s), but the Salt beside the exporter", reason)
         return self._asked(Path(sys.executable), None), "exporter"
 
     def _asked(self, python: Path, process: MasterProcess | None) -> Answer:
-        key = str(python), str(self._config_dir)
+        key = str(python), str(self._config_dir), *_NAMES
         answer = self._memory.recall(*key)
         if answer is None:
             answer = ask(python, self._config_dir, _NAMES, process)
@@ -177,11 +214,12 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
             source=source,
             id=str(raw["id"]),
             transport=str(raw["transport"]),
+            interface=str(raw["interface"]),
             config_dir=config_dir,
             pki_dir=Path(raw["cluster_pki_dir"] if raw["cluster_id"] else raw["pki_dir"]),
             cachedir=Path(raw["cachedir"]),
-            publish_port=int(raw["publish_port"]),
-            request_port=int(raw["ret_port"]),
+            publish_port=_port(raw, "publish_port"),
+            request_port=_port(raw, "ret_port"),
             bus=_bus(raw),
             options=options,
             pools=_pools(raw, options),
@@ -198,8 +236,15 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
 
 def _bus(raw: Mapping[str, Any]) -> BusAddress:
     if raw["ipc_mode"] == "tcp":
-        return BusAddress(port=int(raw["tcp_master_pub_port"]))
+        return BusAddress(port=_port(raw, "tcp_master_pub_port"))
     return BusAddress(path=Path(raw["sock_dir"]) / "master_event_pub.ipc")
+
+
+def _port(raw: Mapping[str, Any], name: str) -> int:
+    port = int(raw[name])
+    if not 0 < port < 1 << 16:
+        raise ValueError(f"{name} is {port}")
+    return port
 
 
 def _pools(raw: Mapping[str, Any], options: Mapping[str, float]) -> dict[str, int]:

@@ -21,7 +21,11 @@ _PREFIX: Final = 4
 _SHORTEST: Final = _PREFIX + len(MAP_START)  # fewer bytes cannot be told apart
 # Salt trims events to max_event_size (1 MB by default); a length beyond this is garbage, not an event.
 MAX_FRAME: Final = 128 << 20
-_BIN_LENGTH: Final = {0xC4: struct.Struct(">B"), 0xC5: struct.Struct(">H"), 0xC6: struct.Struct(">I")}
+MAX_HEAD: Final = 1 << 12  # the same for what stands before the body, which is nothing
+_UINT8, _UINT16, _UINT32 = struct.Struct(">B"), struct.Struct(">H"), struct.Struct(">I")
+# How the length of a body is written: bin 8 to 32, as masters send, and str 8 to 32. (No event is so short that its
+# length would fit into the type byte of a text: it has a tag and a time stamp.)
+_LENGTH: Final = {0xC4: _UINT8, 0xC5: _UINT16, 0xC6: _UINT32, 0xD9: _UINT8, 0xDA: _UINT16, 0xDB: _UINT32}
 
 
 class Framer:
@@ -89,28 +93,34 @@ def _frame(buffer: bytes, start: int) -> tuple[bytes | None, int]:
 
     An end beyond the buffer says how long the buffer must be before asking again.
     """
-    head = start + len(_BODY_KEY)
-    if len(buffer) <= head and _BODY_KEY.startswith(buffer[start:head]):
-        return None, head + 1
-    length = _BIN_LENGTH.get(buffer[head]) if buffer.startswith(_BODY_KEY, start) else None
+    header = start + len(_BODY_KEY) if buffer.startswith(_BODY_KEY, start) else _behind_unusual_head(buffer, start)
+    if header == start:
+        return None, start
+    if header >= len(buffer):
+        return None, header + 1
+    length = _LENGTH.get(buffer[header])
     if length is None:
-        return _unusual_frame(buffer, start)
-    begin = head + 1 + length.size
+        return None, start
+    begin = header + 1 + length.size
     if len(buffer) < begin:
         return None, begin
-    end: int = begin + length.unpack_from(buffer, head + 1)[0]
+    end: int = begin + length.unpack_from(buffer, header + 1)[0]
     return (buffer[begin:end], end) if end - begin <= MAX_FRAME else (None, start)
 
 
-def _unusual_frame(buffer: bytes, start: int) -> tuple[bytes | None, int]:
-    """Read a map whose head is not empty, or whose body is text, the general way."""
-    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=MAX_FRAME)
+def _behind_unusual_head(buffer: bytes, start: int) -> int:
+    """Step over a head that is not empty, or not there yet; return where the body's value starts.
+
+    `start` says that this is no event, an offset beyond the buffer that more must come.
+    """
+    head = start + len(MAP_START)
+    unpacker = msgpack.Unpacker(raw=True, strict_map_key=False, max_buffer_size=MAX_HEAD)
     try:
-        unpacker.feed(buffer[start : start + MAX_FRAME])
-        frame = unpacker.unpack()
+        unpacker.feed(buffer[head : head + MAX_HEAD])
+        unpacker.skip()
+        key = unpacker.unpack()
     except msgpack.OutOfData:
-        return (None, len(buffer) + 1) if len(buffer) - start < MAX_FRAME else (None, start)
-    except (ValueError, TypeError, msgpack.UnpackException, msgpack.BufferFull, RecursionError):
-        return None, start
-    body = frame.get(b"body")
-    return (body, start + unpacker.tell()) if isinstance(body, bytes) else (None, start)
+        return len(buffer) if len(buffer) - head < MAX_HEAD else start
+    except (ValueError, TypeError, msgpack.UnpackException, RecursionError):
+        return start
+    return head + unpacker.tell() if key == b"body" else start

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 _GET = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=20).read())"
 
 # Shorter than the defaults, for nobody waits for a test; what they bound is the same.
-_SETTINGS = ("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s")
+_SETTINGS = (
+    *("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s"),
+    *("--probe.request-interval=1s", "--probe.request-timeout=1s"),
+)
 
 
 class Metrics:

@@ -20,9 +20,10 @@ def _ss(exporter: Exporter, *arguments: str) -> list[list[str]]:
 
 
 def _established(exporter: Exporter, port: int) -> list[str]:
-    """Return the peers of established connections, sorted."""
+    """Return the peers of established connections, sorted, without the exporter's own."""
     rows = _ss(exporter, "state", "established", f"( sport = :{port} )")
-    return sorted(row[3].rpartition(":")[0].removeprefix("[::ffff:").strip("[]") for row in rows)
+    peers = sorted(row[3].rpartition(":")[0].removeprefix("[::ffff:").strip("[]") for row in rows)
+    return [peer for peer in peers if peer != "127.0.0.2"]
 
 
 @pytest.mark.parametrize("channel", _PORTS)

@@ -1,0 +1,164 @@
+"""A harmless request through 4506, router, queue and a worker, and back: how long the whole request path takes.
+
+The request is the clear `ping` (salt/master.py, `ClearFuncs.ping`; 3006, 3007, 3008): no key, no job, nothing on the
+bus; the master sends its load back. One connection stays open for all of them.
+
+A ping that was not answered in time cannot be taken back: it waits in the master, in a queue that stuck workers share
+with the minions' requests. So there is never more than one that we wait for, and after each one that failed the pause
+is twice as long. Should the answer come late after all, the master is asked again at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+import zmq
+
+from salt_exporter.errors import SourceError
+from salt_exporter.probes.ping import PingConnection
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from salt_exporter.probes.results import Results
+
+_POLL_MS: Final = 100  # between looks at the stop flag while an answer is waited for
+_RETRY: Final = 2.0  # seconds until a master that could not be connected to is tried again
+_LONGEST_PAUSE: Final = 120.0  # seconds
+
+
+class RequestProbe:
+    """Pings from a thread of its own until stopped.
+
+    `address` gives host and port of the request channel; it may raise SourceError. `own` gets the address and port of
+    our connection before it is made, so that nobody ever takes it for a minion's. Times in seconds.
+    """
+
+    def __init__(
+        self,
+        results: Results,
+        address: Callable[[], tuple[str, int]],
+        own: set[tuple[bytes, int]],
+        interval: float,
+        timeout: float,
+    ) -> None:
+        self._results = results
+        self._address = address
+        self._own = own
+        self._interval = interval
+        self._timeout = timeout
+        self._connection: PingConnection | None = None
+        self._name = (b"", 0)  # of the newest connection; the kernel may still show it when it is closed
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="probe-request", daemon=True)
+
+    def start(self) -> None:
+        """Begin to ping."""
+        self._thread.start()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """Stop and close the connection."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        pause = self._interval
+        try:
+            while not self._stop.is_set():
+                connection = self._connect(context)
+                if connection and self._ping(connection):
+                    pause = self._interval
+                    self._listen(connection, pause)
+                elif not connection or connection.is_lost():
+                    pause = self._interval
+                    self._stop.wait(min(pause, _RETRY))
+                elif self._listen(connection, pause, for_answer=True):
+                    pause = self._interval
+                else:
+                    pause = min(2 * pause, _LONGEST_PAUSE)
+        finally:
+            self._disconnect()
+            context.destroy(linger=0)
+            self._own.discard(self._name)
+
+    def _connect(self, context: zmq.Context[Any]) -> PingConnection | None:
+        """Return a connection to where the master is now, the one there is if it still stands; None without one."""
+        try:
+            address = self._address()
+        except SourceError as error:
+            self._results.unknown(str(error))
+            return None
+        if self._connection and (self._connection.address != address or self._connection.is_lost()):
+            self._disconnect()
+        if not self._connection:
+            self._connection = self._new_connection(context, address)
+        return self._connection
+
+    def _new_connection(self, context: zmq.Context[Any], address: tuple[str, int]) -> PingConnection | None:
+        where = "{}:{}".format(*address)
+        try:
+            connection = PingConnection(context, address)
+            self._own.discard(self._name)
+            self._name = connection.name
+            self._own.add(self._name)
+            connection.connect()
+        except OSError as error:
+            self._results.failed(f"cannot connect to {where} ({error})")
+            return None
+        deadline = time.monotonic() + self._timeout
+        while connection.is_lost() and time.monotonic() < deadline and not self._stop.is_set():
+            connection.wait(zmq.POLLOUT, _POLL_MS)
+        if not connection.is_lost():
+            return connection
+        connection.close()
+        if not self._stop.is_set():
+            self._results.failed(f"no connection to {where} within {self._timeout:g} s: is the salt-master running?")
+        return None
+
+    def _disconnect(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+
+    def _ping(self, connection: PingConnection) -> bool:
+        """Ask once; return whether the answer came in time."""
+        asked = time.monotonic()
+        with contextlib.suppress(zmq.Again):  # lost just now
+            connection.send(asked)
+        while time.monotonic() < asked + self._timeout and not self._stop.is_set() and not connection.is_lost():
+            left = asked + self._timeout - time.monotonic()
+            connection.wait(zmq.POLLIN, max(1, min(_POLL_MS, round(left * 1000))))
+            for sent, received in connection.answers():
+                if sent == asked:
+                    self._results.succeeded(received - sent)
+                    return True
+                self._results.late(received - sent)
+        if connection.is_lost():
+            self._results.failed("the master closed the connection without an answer: has it been restarted?")
+        elif not self._stop.is_set():
+            self._results.failed(
+                f"no answer within {self._timeout:g} s: the workers are stopped, stuck or too busy, "
+                "look at salt_request_worker_queue_bytes and the workers' CPU"
+            )
+        return False
+
+    def _listen(self, connection: PingConnection, seconds: float, *, for_answer: bool = False) -> bool:
+        """Take late answers until the time is over or the connection lost.
+
+        With `for_answer` return True as soon as one has come.
+        """
+        end = time.monotonic() + seconds
+        while time.monotonic() < end and not self._stop.is_set() and not connection.is_lost():
+            left = end - time.monotonic()
+            connection.wait(zmq.POLLIN, max(1, min(_POLL_MS, round(left * 1000))))
+            answers = list(connection.answers())
+            for sent, received in answers:
+                self._results.late(received - sent)
+            if answers and for_answer:
+                return True
+        return False

@@ -1,0 +1,205 @@
+"""The request path: a harmless request now and then, and whoever waits for a reply, told from byte counters."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.real.exporter import Metrics
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    import psutil
+
+    from salt_exporter.demo.lab import Lab
+    from tests.real.exporter import Exporter
+    from tests.real.namespaces import Network
+
+pytestmark = pytest.mark.real
+
+_CLIENTS = 4
+
+# As many clients with an identity like Salt's as the second argument says, each answered once; when the file named
+# exists each asks once more. Their heartbeats, and the router's where it sends any, go on all the time.
+_ASKING = """
+import os, sys, time, msgpack, zmq
+context = zmq.Context()
+ping = msgpack.packb({"enc": "clear", "load": {"cmd": "ping", "padding": "x" * 500}, "version": 3})
+clients = []
+for number in range(int(sys.argv[2])):
+    client = context.socket(zmq.REQ)
+    client.setsockopt(zmq.IDENTITY, b"salt-req/minion/web1.example.com/%d/%032x" % (os.getpid(), number))
+    client.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
+    client.connect("tcp://127.0.0.1:4506")
+    clients.append(client)
+def ask():
+    for client in clients:
+        client.send(ping)
+    for client in clients:
+        client.recv()
+ask()
+print("answered once", flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.05)
+ask()
+print("answered twice", flush=True)
+time.sleep(600)
+"""
+
+_UNANSWERED = "salt_request_unanswered_connections"
+_OLDEST = "salt_request_oldest_unanswered_seconds"
+_SUCCESS = "salt_probe_success"
+_COUNT = "salt_probe_duration_seconds_count"
+
+
+def _workers(lab: Lab) -> list[psutil.Process]:
+    found = [
+        process for process in lab.processes("master") if re.search(r" MWorker(-\S+)?$", " ".join(process.cmdline()))
+    ]
+    assert len(found) == 3
+    return found
+
+
+@contextmanager
+def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+
+
+@contextmanager
+def _clients(lab: Lab, network: Network, folder: Path) -> Iterator[Path]:
+    """Run the clients; what is yielded is the file that makes them ask."""
+    script, go = folder / "asking.py", folder / "go"
+    script.write_text(_ASKING)
+    lab.start("asking", [lab.programs.python, str(script), str(go), str(_CLIENTS)], network.prefix("master"))
+    try:
+        lab.wait("asking", lambda: lab.log("asking").read_text().endswith("answered once\n"), 20)
+        yield go
+    finally:
+        lab.stop("asking")
+
+
+def _healthy(metrics: Metrics) -> bool:
+    """Tell whether both probes succeed and nobody waits; nothing is known of either right after a start."""
+    return (
+        metrics.get(_SUCCESS, 0, probe="request") == 1
+        and metrics.get(_SUCCESS, 0, probe="publish") == 1
+        and metrics.get(_UNANSWERED, 1) == 0
+    )
+
+
+def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_path: Path) -> None:
+    """When all workers are stopped requests go unanswered and the probe fails; when they go on both recover."""
+    exporter.wait(_healthy, 20, "the master answers")
+    with _clients(lab, network, tmp_path) as go, _stopped(_workers(lab)):
+        # Not in the interval of the first answer: what is asked right behind an answer is not seen.
+        time.sleep(1.5)
+        asked = time.monotonic()
+        go.touch()
+        metrics = exporter.wait(
+            lambda metrics: metrics.get(_UNANSWERED) >= _CLIENTS, 10, f"{_CLIENTS} clients wait for a reply"
+        )
+        # Two samples of 0.5 s each (beside the publish channel's 0.3 s), and what starting and scraping take.
+        assert time.monotonic() - asked < 4
+        exporter.wait(lambda metrics: metrics.get(_SUCCESS, probe="request") == 0, 10, "the request probe fails")
+        # Long enough for heartbeats, which are no answers.
+        metrics = exporter.wait(lambda metrics: metrics.get(_OLDEST) > 12, 20, "the oldest has waited for 12 s")
+        assert metrics.get(_OLDEST) < time.monotonic() - asked
+        assert metrics.get(_UNANSWERED) >= _CLIENTS
+        assert metrics.get(_SUCCESS, probe="publish") == 1
+        counted = metrics.get(_COUNT, probe="request")
+    metrics = exporter.wait(_healthy, 15, "all are answered and the probe succeeds")
+    assert metrics.get(_OLDEST) == 0
+    assert metrics.get(_COUNT, probe="request") > counted
+
+
+def test_salt_command_to_stopped_workers(exporter: Exporter, lab: Lab, network: Network) -> None:
+    """The request of a `salt` command that nobody takes up is one that waits."""
+    exporter.wait(_healthy, 20, "the master answers")
+    try:
+        with _stopped(_workers(lab)):
+            command = [lab.programs.cli, f"--config-dir={lab.config_dir}", "web1", "test.ping"]
+            lab.start("command", command, network.prefix("master"))
+            exporter.wait(lambda metrics: metrics.get(_UNANSWERED) >= 1, 20, "the command waits for a reply")
+        exporter.wait(_healthy, 15, "it has been answered")
+    finally:
+        lab.stop("command")
+
+
+def test_healthy_master(exporter: Exporter, lab: Lab) -> None:
+    """With an idle master and with jobs the probes succeed, latencies are counted, and nobody waits."""
+    exporter.wait(_healthy, 20, "the master answers")
+    before = exporter.scrape()
+    end = time.monotonic() + 14  # longer than a heartbeat interval
+    while time.monotonic() < end:
+        lab.salt("*", "test.arg", "x" * 2000)
+        metrics = exporter.scrape()
+        assert metrics.get(_SUCCESS, probe="request") == 1
+        assert metrics.get(_OLDEST) < 2
+    exporter.wait(_healthy, 5, "nobody waits")
+    after = exporter.scrape()
+    pings = after.get(_COUNT, probe="request") - before.get(_COUNT, probe="request")
+    assert 5 <= pings <= 40
+    seconds = "salt_probe_duration_seconds_sum"
+    assert 0 < (after.get(seconds, probe="request") - before.get(seconds, probe="request")) / pings < 1
+    assert [] == [name for name in after.labels(_SUCCESS, "probe") if name == "event_bus"]
+
+
+def test_own_connections_count_nowhere(exporter: Exporter, lab: Lab) -> None:
+    """The exporter has two connections to the master, and neither its own presence nor Salt's shows them.
+
+    That they are missing from the connections too is held by test_connections.py.
+    """
+    exporter.wait(_healthy, 20, "the master answers")
+    lines = exporter.run_beside("ss", "-Htn", "state", "established", "src", "127.0.0.2").splitlines()
+    # An IPv4-mapped IPv6 socket is listed the same way.
+    assert [4505, 4506] == sorted(int(line.split()[3].rpartition(":")[2]) for line in lines)
+
+    metrics = exporter.scrape()
+    assert metrics.get("salt_presence_unknown_peers") == 0
+    assert ["ghost"] == lab.run("manage.not_present")
+    assert ["ghost"] == metrics.labels("salt_presence_minion_not_present", "minion")
+
+
+def test_exporter_that_ends(exporter: Exporter, lab: Lab) -> None:
+    """Its connections end with it, and with the next start there are as many as before."""
+    exporter.wait(_healthy, 20, "the master answers")
+    exporter.stop()
+    lines = exporter.run_beside("ss", "-Htn", "state", "established", "src", "127.0.0.2")
+    lab.restart("exporter")
+    lab.wait("exporter", exporter._is_ready, 30)
+    assert "" == lines
+    exporter.wait(_healthy, 20, "the master answers")
+
+
+def test_event_bus_round_trip(exporter: Exporter, lab: Lab, network: Network, tmp_path: Path) -> None:
+    """With --probe.event-bus an event of the exporter's own comes back, and everybody reads it as one of kind other."""
+    before = exporter.scrape().get("salt_eventbus_events_total", kind="other")
+    settings = [f"--salt.config-dir={lab.config_dir}", f"--state.directory={tmp_path}", "--no-probe.request"]
+    address = "127.0.0.1:4517"
+    program = [sys.executable, "-m", "salt_exporter", "serve", *settings, "--probe.event-bus"]
+    lab.start("second", [*program, f"--web.listen-address={address}"], network.prefix("master"))
+    try:
+        metrics = exporter.wait(
+            lambda metrics: metrics.get("salt_eventbus_events_total", kind="other") > before, 30, "the event has come"
+        )
+        second = Metrics(exporter.get("/metrics", f"http://{address}"))
+    finally:
+        lab.stop("second")
+    assert second.get(_SUCCESS, probe="event_bus") == second.get(_COUNT, probe="event_bus") == 1
+    assert second.get("salt_probe_duration_seconds_sum", probe="event_bus") < 5
+    assert ["event_bus", "publish"] == second.labels(_SUCCESS, "probe")
+    assert metrics.get("salt_exporter_eventbus_decode_errors_total") == 0

@@ -1,0 +1,106 @@
+"""What the tests of the house share: collectors that do as they are told, and the web server around them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from salt_exporter.metric import Metric, Sample, gauge
+from salt_exporter.scrape import Scraper
+from salt_exporter.server import BoundedServer
+from salt_exporter.web import Busy, application
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from typing import TypeAlias
+
+    from salt_exporter.collectors import Collector
+
+    MakeCollector: TypeAlias = Callable[..., Collector]
+    Serve: TypeAlias = Callable[..., "Site"]
+
+NUMBER = gauge("salt_test_number", "A number that a test has made up.")
+
+
+@pytest.fixture(scope="module")
+def number() -> Metric:
+    """Return a gauge without labels."""
+    return NUMBER
+
+
+@pytest.fixture(scope="module")
+def make_collector() -> MakeCollector:
+    """Return a maker of collectors: a name, what `collect` does, and the metrics it declares."""
+
+    def make(name: str, collect: Callable[[], Iterable[Sample]], metrics: Sequence[Metric] = (NUMBER,)) -> Collector:
+        return cast("Collector", SimpleNamespace(name=name, collect=collect, metrics=tuple(metrics)))
+
+    return make
+
+
+class Site:
+    """The exporter's web server on a free port of the loopback, in a thread of its own."""
+
+    def __init__(self, collectors: Sequence[Collector], telemetry_path: str, max_connections: int) -> None:
+        self.address = ("", 0)
+        self.ready = True  # what the site answers when asked
+        self.rows: list[tuple[str, str]] = []  # of the landing page
+        self.busy = Busy()
+        self.server: BoundedServer
+        self._collectors = collectors
+        self._telemetry_path = telemetry_path
+        self._max_connections = max_connections
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
+        self._thread.start()
+        self._started.wait()
+
+    async def _run(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = asyncio.Event()
+        web = application(Scraper(self._collectors), self.busy, lambda: self.ready, self._summary, self._telemetry_path)
+        self.server = BoundedServer(web, max_connections=self._max_connections)
+        (self.address,) = self.server.listen_on([("127.0.0.1", 0)])
+        self._started.set()
+        await self._end.wait()
+        self.server.stop()
+        await self.server.close_all_connections()
+
+    async def _summary(self) -> list[tuple[str, str]]:
+        return self.rows
+
+    def stop(self) -> None:
+        """Close all connections and end the thread."""
+        self._loop.call_soon_threadsafe(self._end.set)
+        self._thread.join()
+
+    def connect(self, source: str = "127.0.0.1", receive_buffer: int = 0) -> socket.socket:
+        """Return a connection from an address of the loopback; waiting for data ends after 10 s."""
+        connection = socket.socket()
+        connection.settimeout(10)
+        if receive_buffer:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.bind((source, 0))
+        connection.connect(self.address)
+        return connection
+
+
+@pytest.fixture(scope="module")
+def serve() -> Iterator[Serve]:
+    """Return a starter of sites; they are stopped when the module's tests are done."""
+    sites: list[Site] = []
+
+    def start(
+        collectors: Sequence[Collector] = (), telemetry_path: str = "/metrics", max_connections: int = 16
+    ) -> Site:
+        sites.append(Site(collectors, telemetry_path, max_connections))
+        return sites[-1]
+
+    yield start
+    for site in sites:
+        site.stop()

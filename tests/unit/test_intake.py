@@ -1,0 +1,97 @@
+"""From bodies to counters: good ones are applied in order, bad ones are counted and seldom logged."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import msgpack
+import pytest
+
+from salt_exporter.analysis.activity import Activity
+from salt_exporter.analysis.jobs import JobLedger
+from salt_exporter.intake import Intake
+from salt_exporter.master.wire import Framer
+from salt_exporter.probes.event_bus import TAG
+
+DATA = Path(__file__).parents[1] / "data"
+
+
+@pytest.fixture
+def seen() -> Activity:
+    """Return an activity that has seen nothing."""
+    return Activity(JobLedger(60.0, max_functions=50, max_jobs=100))
+
+
+@pytest.fixture
+def intake(seen: Activity) -> Intake:
+    """Return an intake that counts there."""
+    return Intake(seen, lambda _body, _when: None)
+
+
+@pytest.mark.parametrize("line", ["3006", "3007", "3008"])
+def test_recorded_master_is_counted(seen: Activity, intake: Intake, line: str) -> None:
+    """What the commands of the recording did is what is counted."""
+    intake.deliver(Framer().feed((DATA / f"bus-{line}.bin").read_bytes()))
+    began = time.time()
+
+    functions = seen.jobs.functions
+    assert 0 == seen.undecodable
+    assert (4, 5, {True: 4, False: 0}) == _counts(seen, "test.ping")
+    assert (1, 1, {True: 0, False: 1}) == _counts(seen, "cmd.run")
+    assert (2, 2, {True: 2, False: 0}) == _counts(seen, "test.arg")
+    assert {"test.ping", "cmd.run", "test.sleep", "test.arg", "event.fire_master", "event.send"} == functions.keys()
+    assert (10, 1) == (seen.jobs.in_flight, seen.jobs.outstanding)  # ghost's
+    assert ["web1"] == list(seen.last_seen())
+    assert abs(seen.last_seen()["web1"] - began) < 10
+
+
+def _counts(seen: Activity, function: str) -> tuple[int, int, dict[bool, int]]:
+    counters = seen.jobs.functions[function]
+    return counters.new, counters.expected, counters.responses
+
+
+def test_bad_bodies_are_counted_and_skipped(seen: Activity, intake: Intake) -> None:
+    """Between bodies that are no events the good ones count."""
+    good = b"my/tag\n\n" + msgpack.packb({"cmd": "_minion_event", "id": "web1"})
+    intake.deliver([b"bad", good, b"salt/job/1/new\n\n\x80", good, b""])
+
+    assert 3 == seen.undecodable
+    assert {"other": 2} == seen.kinds
+
+
+def test_storm_of_bad_bodies_is_one_log_line_a_minute(
+    intake: Intake, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A minion can fire what is no event as often as it likes: that does not fill the master's disk."""
+    now = 1000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for _ in range(10):
+        intake.deliver([b"bad"] * 10)
+    assert 1 == len(caplog.records)
+
+    now += 60.0
+    intake.deliver([b"bad"] * 10)
+    assert 2 == len(caplog.records)
+
+
+def test_log_shows_the_tag_and_nothing_behind_it(intake: Intake, caplog: pytest.LogCaptureFixture) -> None:
+    """Arguments and returns of jobs are secrets: they do not get into a log by being damaged."""
+    intake.deliver([b"salt/job/1/ret/web1\n\n\x81\xa8password\xc1hunter2"])
+
+    assert "salt/job/1/ret/web1" in caplog.text
+    assert "hunter2" not in caplog.text
+    assert "password" not in caplog.text
+
+
+def test_own_probe_events_are_shown_to_the_probe(seen: Activity) -> None:
+    """The exporter's own events are passed on with the time they came, and count as the events they are."""
+    arrived = []
+    body = TAG + b"1234\n\n\x80"
+    before = time.monotonic()
+    Intake(seen, lambda *what: arrived.append(what)).deliver([b"my/tag\n\n\x80", body])
+
+    ((what, when),) = arrived
+    assert body == what
+    assert before <= when <= time.monotonic()
+    assert {"other": 2} == seen.kinds

@@ -1,0 +1,328 @@
+"""The byte ledger against a model of ZeroMQ that knows what it has dropped: neither more nor less is counted."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from salt_exporter.analysis import ledger as module
+from salt_exporter.analysis.ledger import PING, Ledger, Subscriber
+from salt_exporter.analysis.stream import Stream, wire_size
+from tests.unit.zeromq_model import World
+
+if TYPE_CHECKING:
+    from tests.unit.zeromq_model import Connection
+
+FAST = float("inf")
+_STEADY = [5_000]
+_MIXED = [1_000, 30_000, 200_000]
+
+_worlds = st.builds(
+    World,
+    hwm=st.sampled_from([1, 10, 99]),
+    heartbeat=st.sampled_from([0.0, 10.0]),
+    interval=st.sampled_from([0.5, 1.0, 5.0]),
+    seed=st.integers(0, 2**32),
+)
+
+
+def _publish(world: World, number: int, sizes: list[int], pause: float = 0.05) -> None:
+    for _ in range(number):
+        world.publish(world.random.choice(sizes))
+        world.run(pause)
+
+
+def _check_exact(world: World, within: float = 0.01) -> None:
+    """Compare what is counted with what was dropped; heartbeats during a stall cannot be told from lost bytes."""
+    dropped = world.dropped
+    assert world.ledger.dropped_messages == pytest.approx(len(dropped), rel=within, abs=1)
+    pings = world.now / world.heartbeat * PING * len(world.connections) if world.heartbeat else 0
+    assert world.ledger.dropped_bytes == pytest.approx(sum(dropped), abs=pings)
+    for connection in world.connections:
+        account = world.ledger.accounts[connection.cookie]
+        assert account.low == account.high == world.stream.position - account.handed
+        assert 0 == account.queued_messages
+
+
+@given(_worlds, st.booleans(), st.data())
+@settings(max_examples=150, deadline=None)
+def test_nothing_dropped_nothing_counted(world: World, late: bool, data: st.DataObject) -> None:  # noqa: FBT001
+    """Whatever the schedule, connections that come and go, late publishers, pauses: without a drop none is counted."""
+    world.hwm = world.ledger.hwm = 10_000  # more than is published
+    for _ in range(data.draw(st.integers(1, 40))):
+        random = world.random
+        if random.random() < 0.3 or not world.connections:
+            world.connect(rate=random.choice([FAST, FAST, 50_000, 500_000]))
+        if random.random() < 0.1:
+            world.connections.remove(random.choice(world.connections))
+        for connection in world.connections:
+            if random.random() < 0.1:
+                connection.rate = random.choice([0, 0, FAST, 100_000])
+            if late and random.random() < 0.1:
+                connection.late = random.randint(1, 40)
+        world.suspended = random.random() < 0.1
+        _publish(world, random.choice([0, 1, 30]), random.choice([_STEADY, _MIXED]), random.choice([0, 0.05, 0.4]))
+        world.run(random.uniform(0, 8))
+        assert (0, 0) == (world.ledger.dropped_messages, world.ledger.dropped_bytes)
+    world.settle()
+    _check_exact(world)
+
+
+@given(_worlds, st.integers(0, 80), st.integers(1, 400), st.sampled_from([_STEADY, _MIXED]))
+@settings(max_examples=150, deadline=None)
+def test_one_stall_is_exact(world: World, ahead: int, during: int, sizes: list[int]) -> None:
+    """A subscriber that stalls once has lost exactly what is counted, whatever the sizes; one beside it nothing."""
+    fast, slow = world.connect(), world.connect()
+    world.run(2 * world.interval)
+    _publish(world, ahead, sizes)
+    world.run(4 * world.interval)
+    slow.rate = 0
+    _publish(world, during, sizes)
+    world.settle()
+    assert not fast.dropped
+    _check_exact(world)
+
+
+@given(_worlds, st.data())
+@settings(max_examples=100, deadline=None)
+def test_steady_sizes_are_exact_whatever_happens(world: World, data: st.DataObject) -> None:
+    """With messages of one size any pattern of stalls and slow reading ends with the right numbers."""
+    subscribers = [world.connect() for _ in range(3)]
+    world.run(3 * world.interval)
+    for _ in range(data.draw(st.integers(1, 30))):
+        for connection in subscribers:
+            connection.rate = world.random.choice([connection.rate, 0, FAST, 20_000, 200_000])
+        world.suspended = world.random.random() < 0.1
+        _publish(world, world.random.randint(0, 40), _STEADY, world.random.choice([0, 0.05, 0.1]))
+        dropped = world.dropped
+        assert len(dropped) >= world.ledger.dropped_messages
+    world.settle()
+    _check_exact(world)
+
+
+@given(_worlds, st.data())
+@settings(max_examples=60, deadline=None)
+def test_all_bytes_are_accounted_for(world: World, data: st.DataObject) -> None:
+    """For each connection handed + queued + dropped is what was published since it began, also with mixed sizes."""
+    world.heartbeat = world.ledger.heartbeat = 0.0
+    subscribers = [world.connect() for _ in range(3)]
+    world.run(3 * world.interval)
+    handed = {connection.cookie: connection.handed for connection in subscribers}
+    for _ in range(data.draw(st.integers(1, 30))):
+        for connection in subscribers:
+            connection.rate = world.random.choice([connection.rate, 0, FAST, 200_000])
+        _publish(world, world.random.randint(0, 40), _MIXED)
+    world.settle()
+    got = sum(connection.handed - handed[connection.cookie] for connection in subscribers)
+    assert got + world.ledger.dropped_bytes == sum(connection.offered_bytes for connection in subscribers)
+
+
+def _world(**options: float) -> World:
+    return World(**options)  # type: ignore[arg-type] # of the class
+
+
+def _ready(world: World, **options: float) -> Connection:
+    """Return a connection that the ledger knows exactly."""
+    connection = world.connect(**options)
+    world.run(3 * world.interval)
+    return connection
+
+
+def test_several_stalls_one_after_another() -> None:
+    """ZeroMQ resumes at its low-water mark only: the losses of several stalls add up, and none is counted twice."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    lost = 0
+    for _ in range(5):
+        slow.rate = 0
+        _publish(world, 100, _MIXED)
+        assert len(slow.dropped) > lost
+        lost = len(slow.dropped)
+        world.settle()
+        _check_exact(world)
+
+
+def test_drops_show_while_the_subscriber_is_still_stalled() -> None:
+    """Nobody need recover for drops to be counted: what surely does not fit into the queue is counted at once."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 200, _STEADY)
+    world.run(3)
+    assert len(slow.dropped) - 3 <= world.ledger.dropped_messages <= len(slow.dropped)
+    assert world.ledger.accounts[slow.cookie].stalled
+
+
+@pytest.mark.parametrize("ahead", [0, 3, 47, 50, 99])
+def test_the_queue_is_full_when_it_drops(ahead: int) -> None:
+    """The fill is 1 when the first message is dropped, however much of the last credit had been used."""
+    world = _world(hwm=100, interval=0.2)
+    slow = _ready(world)
+    _publish(world, ahead, _STEADY, 0.2)
+    slow.rate = 0
+    ratios = []
+    while not slow.dropped:
+        world.publish(5_000)
+        world.run(0.7)  # so slowly that each message is sampled
+        ratios.append(world.highest_ratio)
+    assert ratios == sorted(ratios)
+    assert 0.9 <= ratios[-1] <= 1.1
+    assert ratios[-20] < 0.9
+
+
+def test_a_subscriber_that_never_recovers() -> None:
+    """When a stalled connection ends, what waited for it is lost on close and the rest was dropped: together all."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 100, _MIXED)
+    world.run(3)
+    world.connections.remove(slow)
+    world.run(3)
+    ledger = world.ledger
+    assert len(slow.dropped) == ledger.dropped_messages
+    assert sum(slow.dropped) == ledger.dropped_bytes
+    under_way = slow.handed - slow.acked
+    assert ledger.lost_on_close_bytes == slow.waiting_bytes + under_way
+    assert ledger.lost_on_close_messages == pytest.approx(len(slow.queue) + 2, abs=2)
+    assert not ledger.accounts
+
+
+def test_ordinary_restarts_lose_nothing() -> None:
+    """A connection that ends while nothing waits for it has lost nothing, nor has one with bytes just under way."""
+    world = _world(hwm=10, interval=0.5)
+    for _ in range(30):
+        connection = world.connect(rate=world.random.choice([FAST, 2_000_000]))
+        _publish(world, world.random.randint(0, 30), _MIXED, 0.2)
+        world.connections.remove(connection)
+        _publish(world, world.random.randint(0, 3), _MIXED)
+    assert (0, 0) == (world.ledger.lost_on_close_messages, world.ledger.dropped_messages)
+
+
+def test_heartbeats_for_hours() -> None:
+    """Heartbeats are no messages: hours of them, sampled or not, move nothing, and a drop afterwards is exact."""
+    world = _world(hwm=10, heartbeat=10.0, interval=5.0)
+    slow = _ready(world)
+    world.run(3600)
+    world.suspended = True
+    world.run(3600)
+    world.settle()
+    assert (0, 0) == (world.ledger.dropped_messages, world.ledger.reference_gaps)
+    slow.rate = 0
+    _publish(world, 100, _MIXED)
+    world.settle()
+    _check_exact(world)
+    assert sum(slow.dropped) == world.ledger.dropped_bytes
+
+
+def test_the_publisher_is_late() -> None:
+    """A large fleet is served one after the other: who waits for seconds while others get theirs has lost nothing."""
+    world = _world(hwm=1000, interval=1.0)
+    for _ in range(10):
+        _ready(world)
+    for _ in range(20):
+        for turn, connection in enumerate(world.connections):
+            connection.late = connection.late or turn * 10
+        world.publish(1_000_000)
+        world.run(world.random.uniform(3, 9))
+    world.settle()
+    assert (0, 0) == (world.ledger.dropped_messages, world.ledger.reference_gaps)
+
+
+def test_our_own_subscriber_misses_messages() -> None:
+    """What only our own subscriber missed is no loss of anybody else's; after that drops are exact again."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    world.deaf = True
+    _publish(world, 20, _MIXED)
+    world.deaf = False
+    _publish(world, 20, _MIXED)
+    world.settle()
+    assert 0 == world.ledger.dropped_messages
+    assert 1 == world.ledger.reference_gaps
+    slow.rate = 0
+    _publish(world, 100, _MIXED)
+    world.settle()
+    assert len(slow.dropped) == world.ledger.dropped_messages
+    assert sum(slow.dropped) == world.ledger.dropped_bytes
+
+
+def test_our_own_subscriber_is_the_slow_one() -> None:
+    """When messages reach us seconds later than all others nobody is thought to have lost or gained anything."""
+    world = _world(hwm=10, delay=4.0, interval=5.0)
+    _ready(world)
+    _publish(world, 200, _MIXED)
+    world.settle()
+    world.settle()
+    assert (0, 0) == (world.ledger.dropped_messages, world.ledger.reference_gaps)
+
+
+def test_a_new_subscription_of_ours_starts_anew() -> None:
+    """After our own subscriber was disconnected every account is opened again, and what was missed is nobody's loss."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    world.deaf = True
+    _publish(world, 20, _MIXED)
+    world.deaf = False
+    world.ledger.restart()
+    world.run(6)
+    assert (0, 0) == (world.ledger.dropped_messages, world.ledger.reference_gaps)
+    slow.rate = 0
+    _publish(world, 100, _MIXED)
+    world.settle()
+    assert len(slow.dropped) == world.ledger.dropped_messages
+
+
+def test_a_suspended_sampler() -> None:
+    """A whole stall with its recovery between two samples is found all the same."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    world.suspended = True
+    slow.rate = 0
+    _publish(world, 100, _MIXED)
+    slow.rate = FAST
+    _publish(world, 50, _MIXED)
+    world.settle()
+    _check_exact(world)
+    assert slow.dropped
+
+
+def test_counters_that_go_backwards() -> None:
+    """Counters of the kernel that fall are taken as bytes that wait, never as a negative loss."""
+    stream = Stream()
+    ledger = Ledger(stream, hwm=10)
+    for second, acked in enumerate([5000, 5000, 4000, 4000, 5000, 5000, 5000]):
+        ledger.observe([Subscriber(1, b"", acked, 0)], 0, 0, float(second))
+    assert 0 <= ledger.dropped_messages <= 1
+    assert ledger.dropped_bytes in (0, 1000)
+
+
+def test_a_connection_that_took_a_port_over_is_another_one() -> None:
+    """A connection is its cookie: one from the same address and port begins its own account."""
+    stream = Stream()
+    ledger = Ledger(stream, hwm=10)
+    ledger.observe([Subscriber(1, b"p", 91, 0)], 0, 0, 0.0)
+    stream.append(10_000, 0.5)
+    ledger.observe([Subscriber(2, b"p", 91, 0)], stream.position, stream.position, 1.0)
+    for second in range(2, 9):
+        ledger.observe([Subscriber(2, b"p", 91, 0)], stream.position, stream.position, float(second))
+    assert 0 == ledger.dropped_messages
+    assert [2] == list(ledger.accounts)
+
+
+def test_memory_of_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many addresses lose something, only so many are remembered, and the total has all."""
+    monkeypatch.setattr(module, "_PEERS", 3)
+    stream = Stream()
+    ledger = Ledger(stream, hwm=1)
+    subscribers = [Subscriber(number, bytes([number]), 91, 0) for number in range(1, 6)]
+    ledger.observe(subscribers, 0, 0, 0.0)
+    stream.append(1_000, 0.5)
+    for second in range(1, 5):
+        ledger.observe(subscribers, stream.position, stream.position, float(second))
+    assert 5 == ledger.dropped_messages
+    assert 5 * wire_size(1_000) == ledger.dropped_bytes
+    assert 3 == len(ledger.dropped_by_peer)
