@@ -154,7 +154,9 @@ def as_text(report: Report) -> str:
         width = max(map(len, facts), default=0)
         lines += [f"  {name.replace('_', ' '):<{width}}  {_word(value)}" for name, value in facts.items()]
     lines.append("FINDINGS" if report.findings or report.blind else "FINDINGS: none")
-    lines += [f"  could not look at {collector}: {why}" for collector, why in report.blind.items()]
+    for why in dict.fromkeys(report.blind.values()):  # one cause often blinds several
+        collectors = ", ".join(collector for collector, reason in report.blind.items() if reason == why)
+        lines.append(f"  could not look at {collectors}: {why}")
     lines += [f"  {finding.about}: {finding.says}" for finding in report.findings]
     return "\n".join(lines)
 

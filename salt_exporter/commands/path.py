@@ -58,13 +58,10 @@ def _hops(values: _Values) -> Iterator[tuple[str, str]]:
         established = values.of(connections.CONNECTIONS, channel, "established")
         if established is not None:
             peers = values.of(connections.PEERS, channel)
-            waiting, limit = (
-                values.of(metric, channel) for metric in (connections.LISTEN_QUEUE, connections.LISTEN_QUEUE_LIMIT)
-            )
-            yield (
-                f"{channel} port",
-                (f"{established:.0f} connections from {peers:.0f} addresses, {waiting:.0f} of {limit:.0f} to accept"),
-            )
+            waiting = values.of(connections.LISTEN_QUEUE, channel)
+            limit = values.of(connections.LISTEN_QUEUE_LIMIT, channel)
+            queue = f"accept queue {waiting:.0f} of {limit:.0f}"
+            yield f"{channel} port", f"{established:.0f} connections from {peers:.0f} addresses, {queue}"
     if (waiting := values.of(request.RECEIVE_QUEUE_BYTES)) is not None:
         yield (
             "requests",
