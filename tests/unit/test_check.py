@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pytest
 
 from salt_exporter.collectors import connections, eventbus, probe, publish, request
 from salt_exporter.commands.check import Report, as_text
 from salt_exporter.commands.path import Finding, path
 from salt_exporter.scrape import Outcome, Scrape
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from salt_exporter.metric import Sample
