@@ -9,6 +9,7 @@ from html import escape
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
+from tornado.iostream import StreamClosedError
 from tornado.web import Application, Finish, HTTPError, RequestHandler
 
 from salt_exporter import __version__
@@ -99,7 +100,7 @@ class _Handler(RequestHandler):
             await answer
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:  # noqa: ANN401 - as Tornado has it
-        if not isinstance(value, HTTPError):  # those are mistakes of clients
+        if not isinstance(value, (HTTPError, StreamClosedError)):  # clients make mistakes, and go away
             super().log_exception(typ, value, tb)
 
     def write_error(self, status_code: int, **_kwargs: object) -> None:
@@ -119,10 +120,6 @@ class _Metrics(_Handler):
     def initialize(self, scraper: Scraper, busy: Busy) -> None:
         self._scraper = scraper
         self._busy = busy
-        self._gone = asyncio.get_running_loop().create_future()
-
-    def on_connection_close(self) -> None:
-        self._gone.set_result(None)
 
     async def get(self) -> None:
         with self._busy:
@@ -131,8 +128,8 @@ class _Metrics(_Handler):
     async def _serve(self) -> None:
         headers = self.request.headers
         scrape = await self._scraper.scrape(scrape_timeout(headers.get("X-Prometheus-Scrape-Timeout-Seconds")))
-        if self._gone.done():
-            return
+        if self.stream.closed():  # nobody waits for it any more
+            raise Finish
         squeeze = bool(_GZIP.search(headers.get("Accept-Encoding", "")))
         # In a thread: a large answer must not hold up the other clients.
         body, content_type = await asyncio.to_thread(_answer, scrape, headers.get("Accept", ""), squeeze=squeeze)
@@ -140,13 +137,9 @@ class _Metrics(_Handler):
         self.set_header("Vary", "Accept, Accept-Encoding")
         if squeeze:
             self.set_header("Content-Encoding", "gzip")
-        self.set_header("Content-Length", str(len(body)))
-        self.write(body)
-        # Tornado never tells the end of a write to a client that went away, hence the look at both.
-        done, _waiting = await asyncio.wait(
-            (self.flush(), self._gone), timeout=_WRITE_TIMEOUT, return_when=asyncio.FIRST_COMPLETED
-        )
-        if not done:
+        try:
+            await asyncio.wait_for(self.finish(body), _WRITE_TIMEOUT)
+        except (TimeoutError, asyncio.TimeoutError):
             _log.warning("%s did not read its answer within %.0f s: closed", self.request.remote_ip, _WRITE_TIMEOUT)
             self.stream.close()
 

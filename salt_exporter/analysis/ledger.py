@@ -156,7 +156,7 @@ class Ledger:
         account.suspected = 0.0
         account.low -= sample.pings
         missing = max(0, sample.before - handed - account.high)
-        pipe = self._pipe(account, sample, handed) if missing or account.pipe else None
+        pipe = self._pipe(account, sample, handed, empty=False) if missing or account.pipe else None
         account.handed, account.send_queue = handed, send_queue
         if pipe is None or not missing:
             account.queued_messages, account.queued_bytes, account.fill = 0, 0, 0.0
@@ -186,7 +186,7 @@ class Ledger:
             return False  # most connections, most of the time
         sample.moved |= account_was_idle and grown > sample.pings + _CONTROL
         if account.pipe:
-            self._pipe(account, sample, handed)
+            self._pipe(account, sample, handed, empty=True)
         account.handed, account.send_queue = handed, 0
         account.queued_messages, account.queued_bytes, account.fill = 0, 0, 0.0
         account.low -= sample.pings
@@ -235,24 +235,29 @@ class Ledger:
         pipe = account.pipe
         begin, end = self.stream.begun_before(account.place), self.stream.messages
         near, tried = begin + self.hwm, _TRIED
+        messages, known = pipe.fitted(self.stream, least) if pipe else (0, 0)
         if pipe and pipe.runs:
             near = pipe.runs[0].start
             # Where the model saw several runs, one that begins elsewhere and has the same size is only chance.
             tried = _TRIED if len(pipe.runs) < 2 else 4 * self.hwm
-        if run := self.stream.run(least, most, range(max(begin, near - tried), near + tried), near):
+        if not least <= known <= most and (
+            run := self.stream.run(least, most, range(max(begin, near - tried), near + tried), near)
+        ):
             account.origin = run.start - self.hwm + len(run)
             return len(run), self.stream.start_of(run.stop) - self.stream.start_of(run.start)
-        messages, known = (pipe.dropped, pipe.dropped_bytes) if pipe else (0, 0)
-        messages = max(1, messages + round((least - known) * self.stream.messages_per_byte(begin, end)))
+        if least <= known <= most:
+            least = known
+        else:
+            messages = max(1, messages + round((least - known) * self.stream.messages_per_byte(begin, end)))
         if account.origin is not None:
             account.origin += messages
         return messages, least
 
-    def _pipe(self, account: Account, sample: _Sample, handed: int) -> Pipe:
+    def _pipe(self, account: Account, sample: _Sample, handed: int, *, empty: bool) -> Pipe:
         """Return the model of its queue, brought to this sample."""
         if account.pipe is None:
             account.pipe = self._new_pipe(account)
-        account.pipe.advance(self.stream, sample.now, handed)
+        account.pipe.advance(self.stream, sample.now, handed, empty=empty)
         return account.pipe
 
     def _new_pipe(self, account: Account) -> Pipe:

@@ -15,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from salt_exporter.analysis.stream import Stream
 
 BATCH: Final = 8192  # bytes; options_t::out_batch_size
@@ -25,8 +27,8 @@ _NEVER: Final = 1 << 62
 class Pipe:
     """Follows one queue from a sample at which nothing had been dropped that is not accounted for.
 
-    Between two samples the bytes handed to the kernel are taken to have risen evenly: what is exact at a sample is an
-    estimate in between. `handed` is on the connection's own scale: `handed + offset` is the place in the stream.
+    What is exact at a sample is an estimate in between, see `_moments`. `handed` is on the connection's own scale:
+    `handed + offset` is the place in the stream.
     """
 
     hwm: int
@@ -37,7 +39,7 @@ class Pipe:
     next: int  # the number of the next message to be offered
     credit: int = 0
     gaps: list[range] = field(default_factory=list)  # what was dropped behind messages that are still queued
-    runs: list[range] = field(default_factory=list)  # the first two runs of dropped messages
+    runs: list[range] = field(default_factory=list)  # the first and the last run of dropped messages
     dropped: int = 0
     dropped_bytes: int = 0
 
@@ -46,21 +48,32 @@ class Pipe:
         """Messages read from one report of the reader to the next."""
         return (self.hwm + 1) // 2 if self.hwm else _NEVER
 
-    def advance(self, stream: Stream, time: float, handed: int) -> None:
-        """Take a new sample: offer what was published meanwhile, credit what was read meanwhile."""
+    def advance(self, stream: Stream, time: float, handed: int, *, empty: bool) -> None:
+        """Take a new sample: offer what was published meanwhile, credit what was read meanwhile.
+
+        `empty` tells that the kernel's queue is empty now.
+        """
         published = stream.messages_at(time)
-        rate = (time - self.time) / (handed - self.handed) if handed > self.handed else 0.0
+        moments = self._moments(stream, time, handed, empty=empty)
         while True:
             number = self._numbered(self.credit + self.lwm - 1)
             begins = self._begins(stream, number)
             if number >= published or begins >= handed:
                 break
-            moment = self.time + max(0, begins - self.handed) * rate
-            self._offer(stream, min(published, max(number + 1, stream.messages_at(moment))))
+            self._offer(stream, min(published, max(number + 1, stream.messages_at(moments(begins)))))
             self.credit += self.lwm
         self._offer(stream, published)
         self.time, self.handed = time, handed
         self._forget_passed_gaps(stream)
+
+    def _moments(self, stream: Stream, time: float, handed: int, *, empty: bool) -> Callable[[int], float]:
+        """Return what tells when, since the last sample, so many bytes had been handed."""
+        start, before = self.time, self.handed
+        if not self.waiting(stream):
+            return lambda _: start  # a queue that was empty is read as soon as anything comes, until the kernel is full
+        if empty:
+            return lambda _: time  # who has caught up was stalled until it did: that goes fast
+        return lambda begins: start + (time - start) * max(0, begins - before) / max(1, handed - before)
 
     def waiting(self, stream: Stream) -> int:
         """Return how many messages are in the queue."""
@@ -73,6 +86,15 @@ class Pipe:
         room = self.hwm - (self._written() - self.credit)
         waiting = self.waiting(stream)
         return waiting / (waiting + room) if waiting else 0.0
+
+    def fitted(self, stream: Stream, lost: int) -> tuple[int, int]:
+        """Return the messages and bytes dropped, with the end of the last run put where `lost` bytes fit best."""
+        if not self.runs:
+            return 0, 0
+        last = self.runs[-1]
+        earlier, known = self.dropped - len(last), self.dropped_bytes - _bytes(stream, last)
+        end = stream.nearest(stream.start_of(last.start) + lost - known)
+        return earlier + max(0, end - last.start), known + max(0, stream.start_of(end) - stream.start_of(last.start))
 
     def _offer(self, stream: Stream, until: int) -> None:
         """Let the messages before `until` in as long as there is room, drop the rest."""
@@ -87,8 +109,9 @@ class Pipe:
             for runs in (self.gaps, self.runs):
                 if runs and runs[-1].stop == full:
                     runs[-1] = range(runs[-1].start, until)
-                elif runs is self.gaps or len(runs) < 2:
+                else:
                     runs.append(lost)
+            del self.runs[1:-1]
 
     def _written(self) -> int:
         return self.next - self.origin - sum(map(len, self.gaps))

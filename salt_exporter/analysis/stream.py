@@ -67,6 +67,12 @@ class Stream:
         with self._lock:
             return self._forgotten + min(bisect_left(self._ends, position), len(self._ends) - 1)
 
+    def nearest(self, position: int) -> int:
+        """Return the number of the message that starts nearest to a position."""
+        number = self.begun_before(position)
+        before, after = self.start_of(number - 1), self.start_of(number)
+        return number - 1 if position - before < after - position else number
+
     def start_of(self, number: int) -> int:
         """Return the position at which a message starts, the end of the stream for those to come."""
         with self._lock:

@@ -62,10 +62,10 @@ def _hops(values: _Values) -> Iterator[tuple[str, str]]:
             limit = values.of(connections.LISTEN_QUEUE_LIMIT, channel)
             queue = f"accept queue {waiting:.0f} of {limit:.0f}"
             yield f"{channel} port", f"{established:.0f} connections from {peers:.0f} addresses, {queue}"
-    if (waiting := values.of(request.RECEIVE_QUEUE_BYTES)) is not None:
+    if (received := values.of(request.RECEIVE_QUEUE_BYTES)) is not None:
         yield (
             "requests",
-            f"{waiting:.0f} bytes not read by the master, {values.of(request.UNANSWERED) or 0:.0f} unanswered",
+            f"{received:.0f} bytes not read by the master, {values.of(request.UNANSWERED) or 0:.0f} unanswered",
         )
     for pool, queued in values.by_label(request.WORKER_QUEUE).items():
         yield f"workers ({pool})", f"{queued:.0f} bytes between router and workers"

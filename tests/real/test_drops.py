@@ -30,7 +30,7 @@ pytestmark = pytest.mark.real
 _PROGRAMS = Path(__file__).with_name("programs")
 _MIXED = (1_000, 30_000, 200_000)
 # Seconds of ordinary traffic. Taken out of the environment, as the exporter knows no such variable.
-_TRAFFIC_SECONDS = float(os.environ.pop("SALT_EXPORTER_TEST_TRAFFIC_SECONDS", "60"))
+_TRAFFIC_SECONDS = float(os.environ.pop("SALT_EXPORTER_TEST_TRAFFIC_SECONDS", "20"))
 
 # Messages published, at the pace of the test, until what is seen of a sample is there to be scraped.
 _SEEN_LATER = 30

@@ -231,10 +231,10 @@ def test_pipelined_requests_are_answered_in_order_until_garbage_comes(site: Site
     assert [line[line.index(b"HTTP/1.1 ") :][9:12] for line in lines] == [b"200", b"404", b"200", b"400"]
 
 
-def test_flood_while_a_scrape_is_under_way_ends_the_connection(
+def test_flood_while_a_scrape_is_under_way_is_not_read(
     serve: Serve, make_collector: MakeCollector, number: Metric
 ) -> None:
-    """Who keeps sending while it waits for an answer is cut: what it sends is not kept in memory."""
+    """Who keeps sending while it waits for an answer has to wait with that too: nothing of it is kept in memory."""
     release = threading.Event()
 
     def wait() -> list[Sample]:

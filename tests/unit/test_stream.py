@@ -29,6 +29,7 @@ def test_positions_and_numbers() -> None:
     assert [0, 1, 2, 3] == [stream.messages_at(time) for time in (0.5, 1.0, 2.5, 9.0)]
     assert [0, 1, 1, 2, 3] == [stream.begun_before(position) for position in (0, 1, 100, 101, 9999)]
     assert [0, 100, 300, 607, 607] == [stream.start_of(number) for number in range(5)]
+    assert [0, 1, 2, 3] == [stream.nearest(position) for position in (49, 51, 300, 700)]
 
 
 def test_a_run_is_found_by_its_size() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import gzip
 import http.client
 import logging
+import threading
 import time
 from contextlib import closing
 from html.parser import HTMLParser
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
@@ -16,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from salt_exporter import web
 from salt_exporter.collectors import exporter
+from salt_exporter.exposition import render
 from salt_exporter.metric import gauge
 from salt_exporter.web import scrape_timeout
 
@@ -284,23 +286,46 @@ def test_scrape_ends_before_prometheus_gives_up(serve: Serve, make_collector: Ma
     assert b"salt_test_large" not in reply.body
 
 
+@pytest.mark.parametrize("leaves", ["while collecting", "while rendering"])
 def test_client_that_left_is_no_error(
-    serve: Serve, make_collector: MakeCollector, number: Metric, caplog: pytest.LogCaptureFixture
+    leaves: str,
+    serve: Serve,
+    make_collector: MakeCollector,
+    number: Metric,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Who hangs up before the answer is there, as Prometheus does at its timeout, leaves no trace in the log."""
+    begun, went_on = threading.Semaphore(0), threading.Semaphore(0)
+    rendered = []
 
-    def slow() -> list[Sample]:
-        time.sleep(0.3)
+    def collect() -> list[Sample]:
+        if leaves == "while collecting":
+            begun.release()
+            went_on.acquire(timeout=10)
         return [number(7)]
 
-    site = serve([make_collector("keys", slow)])
-    with caplog.at_level(logging.INFO), site.connect() as connection:
-        connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
-        time.sleep(0.1)
-    time.sleep(0.1)
-    assert await_idle(site, 5)
-    assert ask(site, "/metrics").status == 200  # and whatever was to come of it has come
+    def slow_render(*arguments: Any) -> tuple[bytes, str]:  # noqa: ANN401 - those of render
+        rendered.append(arguments)
+        if leaves == "while rendering":
+            begun.release()
+            went_on.acquire(timeout=10)
+        return render(*arguments)
+
+    monkeypatch.setattr(web, "render", slow_render)
+    site = serve([make_collector("keys", collect)])
+    with caplog.at_level(logging.INFO):
+        with site.connect() as connection:
+            connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert begun.acquire(timeout=5)
+        time.sleep(0.1)  # until the server knows
+        went_on.release()
+        assert await_idle(site, 5)
+        went_on.release()
+        assert ask(site, "/metrics").status == 200  # whatever was to come of it has come
+
     assert caplog.records == []
+    assert len(rendered) == (1 if leaves == "while collecting" else 2)  # nothing is rendered for nobody
 
 
 @pytest.fixture(scope="module")
