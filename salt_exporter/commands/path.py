@@ -60,8 +60,8 @@ def _hops(values: _Values) -> Iterator[tuple[str, str]]:
             peers = values.of(connections.PEERS, channel)
             waiting = values.of(connections.LISTEN_QUEUE, channel)
             limit = values.of(connections.LISTEN_QUEUE_LIMIT, channel)
-            queue = f"accept queue {waiting:.0f} of {limit:.0f}"
-            yield f"{channel} port", f"{established:.0f} connections from {peers:.0f} addresses, {queue}"
+            accept = f"accept queue {waiting:.0f} of {limit:.0f}"
+            yield f"{channel} port", f"{established:.0f} connections from {peers:.0f} addresses, {accept}"
     if (received := values.of(request.RECEIVE_QUEUE_BYTES)) is not None:
         yield (
             "requests",
