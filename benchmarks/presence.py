@@ -34,7 +34,7 @@ _FRESH: Final = "**the daemon's list, with a fresh snapshot for it alone**"
 _SCRAPE: Final = "the daemon's whole `/metrics`, over HTTP"
 _FIRST: Final = "**`salt-exporter minions --absent`, first call ever**"
 _COMMAND: Final = "**`salt-exporter minions --absent`, later calls**"
-_GOALS: Final = {_DAEMON: 200, _COMMAND: 10}
+_GOALS: Final = {_DAEMON: 200, _FRESH: 200, _FIRST: 10, _COMMAND: 10}
 
 
 def presence(lab: Lab, fleet: Fleet, daemon: Daemon) -> Table:

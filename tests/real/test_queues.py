@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import signal
 import time
 from collections import Counter
 from contextlib import closing, contextmanager
@@ -15,6 +13,7 @@ import pytest
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from tests.real.exporter import Exporter
+from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -65,24 +64,6 @@ _CONSUMER_QUEUE = "salt_eventbus_consumer_queue_bytes"
 _CPU = "salt_processes_cpu_seconds_total"
 
 
-def _named(lab: Lab, pattern: str) -> list[psutil.Process]:
-    """Return the master's processes whose title ends in a name."""
-    found = [process for process in lab.processes("master") if re.search(rf" {pattern}$", " ".join(process.cmdline()))]
-    assert found
-    return found
-
-
-@contextmanager
-def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
-
-
 @contextmanager
 def _client(lab: Lab, network: Network, folder: Path) -> Iterator[Callable[[], None]]:
     """Run a client that has been answered once; what is yielded makes it send its requests.
@@ -107,7 +88,7 @@ def _client(lab: Lab, network: Network, folder: Path) -> Iterator[Callable[[], N
 def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_path: Path) -> None:
     """Requests to stopped workers wait in the worker queue, and are all answered when the workers go on."""
     exporter.wait(lambda metrics: metrics.get(_WORKER_QUEUE, pool="default") == 0, 10, "the queue is empty")
-    with _client(lab, network, tmp_path) as send, _stopped(_named(lab, r"MWorker(-\S+)?")):
+    with _client(lab, network, tmp_path) as send, stopped(named(lab, r"MWorker(-\S+)?")):
         send()
         exporter.wait(
             lambda metrics: metrics.get(_WORKER_QUEUE, pool="default") >= _REQUESTS * _PADDING, 10, "all wait"
@@ -118,7 +99,7 @@ def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_pat
 def test_stopped_router(exporter: Exporter, lab: Lab, network: Network, tmp_path: Path) -> None:
     """Requests to a stopped router wait in the kernel's receive queues of 4506."""
     queue = "salt_request_receive_queue_bytes"
-    with _client(lab, network, tmp_path) as send, _stopped(_named(lab, "MWorkerQueue")):
+    with _client(lab, network, tmp_path) as send, stopped(named(lab, "MWorkerQueue")):
         send()
         metrics = exporter.wait(lambda metrics: metrics.get(queue) >= _REQUESTS * _PADDING, 10, "all wait")
         assert metrics.get(_WORKER_QUEUE, pool="default") == 0
@@ -185,7 +166,7 @@ def test_every_process_has_a_role(exporter: Exporter, lab: Lab, salt_line: SaltL
 def test_killed_worker(exporter: Exporter, lab: Lab) -> None:
     """A worker that dies is missed until Salt has started another; the CPU seconds of its role never go back."""
     lab.salt("*", "test.ping")  # without CPU seconds of its own the victim's would not be missed
-    victim = _named(lab, r"MWorker(-\S+)?")[0]
+    victim = named(lab, r"MWorker(-\S+)?")[0]
     seen = [exporter.scrape().get(_CPU, role="request_worker")]
     numbers = Counter[float]()
     victim.kill()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import signal
 import sys
 import time
 from contextlib import contextmanager
@@ -12,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.real.exporter import Metrics
+from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -61,22 +60,9 @@ _COUNT = "salt_probe_duration_seconds_count"
 
 
 def _workers(lab: Lab) -> list[psutil.Process]:
-    found = [
-        process for process in lab.processes("master") if re.search(r" MWorker(-\S+)?$", " ".join(process.cmdline()))
-    ]
+    found = named(lab, r"MWorker(-\S+)?")
     assert len(found) == 3
     return found
-
-
-@contextmanager
-def _stopped(processes: list[psutil.Process]) -> Iterator[None]:
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
 
 
 @contextmanager
@@ -104,7 +90,7 @@ def _healthy(metrics: Metrics) -> bool:
 def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_path: Path) -> None:
     """When all workers are stopped requests go unanswered and the probe fails; when they go on both recover."""
     exporter.wait(_healthy, 20, "the master answers")
-    with _clients(lab, network, tmp_path) as go, _stopped(_workers(lab)):
+    with _clients(lab, network, tmp_path) as go, stopped(_workers(lab)):
         # Not in the interval of the first answer: what is asked right behind an answer is not seen.
         time.sleep(1.5)
         asked = time.monotonic()
@@ -130,7 +116,7 @@ def test_salt_command_to_stopped_workers(exporter: Exporter, lab: Lab, network: 
     """The request of a `salt` command that nobody takes up is one that waits."""
     exporter.wait(_healthy, 20, "the master answers")
     try:
-        with _stopped(_workers(lab)):
+        with stopped(_workers(lab)):
             command = [lab.programs.cli, f"--config-dir={lab.config_dir}", "web1", "test.ping"]
             lab.start("command", command, network.prefix("master"))
             exporter.wait(lambda metrics: metrics.get(_UNANSWERED) >= 1, 20, "the command waits for a reply")
