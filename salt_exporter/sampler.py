@@ -99,6 +99,8 @@ class Sampler:
                     observer(snapshot)
             except SourceError as error:  # whoever asks for a snapshot is told too
                 _log.debug("%s", error)
+            except Exception:  # noqa: BLE001 - whatever it is, the next sample may go well
+                _log.exception("cannot sample the kernel's sockets")
             self._stop.wait(self._interval)
 
     def _take(self) -> Snapshot:

@@ -7,6 +7,7 @@ time of a whole request header and the sizes; the number of connections, in all 
 from __future__ import annotations
 
 import logging
+import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -42,6 +43,15 @@ def _is_ours(record: logging.LogRecord) -> bool:
     return bool(record.exc_info) or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
+def _within_descriptors(connections: int) -> int:
+    """Leave half of the file descriptors for the rest: libzmq ends a process that has run out of them."""
+    descriptors, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if descriptors == resource.RLIM_INFINITY or connections <= descriptors // 2:
+        return connections
+    _log.warning("at most %d HTTP connections: the limit of open files is %d", descriptors // 2, descriptors)
+    return descriptors // 2
+
+
 class BoundedServer(HTTPServer):
     """Refuses connections beyond `max_connections`, and of one peer beyond half of that."""
 
@@ -50,7 +60,7 @@ class BoundedServer(HTTPServer):
         super().initialize(application, **_LIMITS)
         logging.getLogger("tornado.general").addFilter(_is_ours)
         self.refused = 0
-        self._max_connections = max_connections
+        self._max_connections = _within_descriptors(max_connections)
         self._peers: Counter[str] = Counter()
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:

@@ -187,6 +187,8 @@ class World:
                     self.refresh()
                 except SourceError as error:  # the collectors that need it say so at each scrape
                     _log.debug("%s", error)
+                except Exception:  # noqa: BLE001 - whatever it is, jobs are to be closed and the next look may go well
+                    _log.exception("cannot look for changes of the master's configuration, keys and grains")
                 self.ready.set()
             self._stop.wait(_TICK)
 

@@ -238,3 +238,17 @@ def test_one_connection_that_answers_is_enough() -> None:
 
     assert frozenset() == publish_peers(snapshot(old, fresh), 15.0).silent
     assert {peer("10.0.0.1")} == publish_peers(snapshot(old, old), 15.0).silent
+
+
+def test_no_surprise_ends_the_sampling() -> None:
+    """An error that nobody has thought of is logged, and the next sample is taken all the same."""
+    calls = []
+
+    def read(_ports: tuple[int, int]) -> SocketTable:
+        calls.append(1)
+        raise RuntimeError("nobody has thought of this")
+
+    sampler = Sampler(read, lambda: (4505, 4506), 0.01)
+    sampler.start()
+    wait_until(lambda: len(calls) > 2)
+    sampler.stop()

@@ -7,6 +7,7 @@ import gc
 import http.client
 import logging
 import re
+import resource
 import socket
 import threading
 import time
@@ -302,6 +303,20 @@ def test_all_peers_together_are_bounded(small: Site, held: Callable[[str, int], 
 
     assert refused(*held("127.0.0.4", 1))
     assert status(small, source="127.0.0.4") is None
+
+
+def test_connections_leave_file_descriptors_to_the_rest(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many connections are allowed, half of the file descriptors are for other things, and it is said."""
+    monkeypatch.setattr(resource, "getrlimit", lambda _what: (8, 8))
+    site = serve(max_connections=100)
+
+    with ExitStack() as stack:
+        for source in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3"):
+            stack.enter_context(site.connect(source))
+        assert status(site, source="127.0.0.4") is None
+    assert caplog.records[0].getMessage() == ("at most 4 HTTP connections: the limit of open files is 8")
 
 
 def test_closed_connections_make_room(small: Site, held: Callable[[str, int], list[socket.socket]]) -> None:
