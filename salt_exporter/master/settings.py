@@ -144,13 +144,11 @@ class SettingsSource:
                 return self._current
             if unchanged and process == before:
                 return self._current
-        self._answer, source = self._resolve(process)
-        self._seen = process, watched(self._answer)
-        self._current = _settings(self._answer, source, self._config_dir, process)
-        _log.info(
-            "Salt %s, master %s, options resolved by the %s's Salt", self._current.version, self._current.id, source
-        )
-        return self._current
+        answer, source = self._resolve(process)
+        settings = _settings(answer, source, self._config_dir, process)
+        self._answer, self._seen, self._current = answer, (process, watched(answer)), settings
+        _log.info("Salt %s, master %s, options resolved by the %s's Salt", settings.version, settings.id, source)
+        return settings
 
     def _process(self) -> MasterProcess | None:
         masters = running_masters()
@@ -169,9 +167,7 @@ class SettingsSource:
         )
 
     def _resolve(self, process: MasterProcess | None) -> tuple[Answer, str]:
-        main = self._config_dir / "master"
-        if main.exists() and not os.access(main, os.R_OK):
-            raise SourceError(f"{main} cannot be read: run the exporter as the user the salt-master runs as")
+        _require_readable(self._config_dir / "master")
         if process:
             reason = _refusal(process)
             if not reason:
@@ -194,6 +190,18 @@ class SettingsSource:
             answer = ask(python, self._config_dir, _NAMES, process)
             self._memory.remember(answer, *key)
         return answer
+
+
+def _require_readable(main: Path) -> None:
+    """Raise SourceError unless the main configuration file can be read, or is not there: there may be drop-ins only."""
+    try:
+        main.open("rb").close()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise SourceError(
+            f"{main} cannot be read ({error.strerror}): run the exporter as the user the salt-master runs as"
+        ) from error
 
 
 def _refusal(process: MasterProcess) -> str:

@@ -390,7 +390,8 @@ def test_unreadable_files_heal(start: Callable[..., Daemon], tmp_path: Path) -> 
     daemon = start(config_dir=tmp_path / "etc", prefix=WITHOUT_RIGHTS)
     assert eventually(daemon.is_ready)
     assert not any(daemon.success()[name] for name in ("master", "keys", "settings"))
-    assert f"{master} cannot be read: run the exporter as the user the salt-master runs as" in daemon.log()
+    way_out = "run the exporter as the user the salt-master runs as"
+    assert f"{master} cannot be read (Permission denied): {way_out}" in daemon.log()
 
     master.chmod(0o600)
     assert eventually(lambda: daemon.success()["master"])
