@@ -1,4 +1,6 @@
-"""Which lines of real Salt are installed: those of `SALT_EXPORTER_TEST_SALTS`, else of `.salt/<line>/bin`.
+"""Real Salts, and what one that is made up says.
+
+Installed lines are those of `SALT_EXPORTER_TEST_SALTS`, else of `.salt/<line>/bin`.
 
 The variable names installations as `line=folder of the programs`, separated by colons (`3006=/x/bin:3007=/y/bin`).
 """
@@ -6,8 +8,11 @@ The variable names installations as `line=folder of the programs`, separated by 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from salt_exporter.master.settings import _NAMES
 
 _ROOT = Path(__file__).parents[2]
 
@@ -29,3 +34,21 @@ every_salt = pytest.mark.parametrize(
     [pytest.param(int(line), folder, id=line) for line, folder in SALTS.items()]
     or [pytest.param(0, Path(), id="none", marks=pytest.mark.skip(reason="no Salt in .salt/<line>/bin"))],
 )
+
+# What a Salt resolves a plain master's options to, as far as the exporter asks.
+RAW: dict[str, Any] = dict.fromkeys(_NAMES) | {
+    "id": "here_master",
+    "transport": "zeromq",
+    "interface": "0.0.0.0",
+    "pki_dir": "/pki",
+    "cachedir": "/cache",
+    "sock_dir": "/run",
+    "publish_port": 4505,
+    "ret_port": 4506,
+    "ipc_mode": "ipc",
+    "tcp_master_pub_port": 4512,
+    "cache": "localfs",
+    "worker_threads": 5,
+    "worker_pools_enabled": True,
+    "worker_pools": {},
+}

@@ -10,7 +10,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,7 +22,7 @@ from salt_exporter.master.bus import BusAddress
 from salt_exporter.master.options import LINES, OPTIONS, is_read
 from salt_exporter.master.process import MasterProcess
 from salt_exporter.master.settings import MasterSettings, SettingsSource
-from tests.unit.salts import SALTS, every_salt
+from tests.unit.salts import RAW, SALTS, every_salt
 from tests.unit.tools import NOBODY, public_folder, unprivileged
 
 if TYPE_CHECKING:
@@ -349,23 +349,6 @@ def test_memory_is_replaced_as_a_whole(remembered: tuple[Memory, Path, Answer]) 
 
 # --- the source, with a Salt that is made up ---
 
-RAW: dict[str, Any] = dict.fromkeys(settings._NAMES) | {
-    "id": "here_master",
-    "transport": "zeromq",
-    "interface": "0.0.0.0",
-    "pki_dir": "/pki",
-    "cachedir": "/cache",
-    "sock_dir": "/run",
-    "publish_port": 4505,
-    "ret_port": 4506,
-    "ipc_mode": "ipc",
-    "tcp_master_pub_port": 4512,
-    "cache": "localfs",
-    "worker_threads": 5,
-    "worker_pools_enabled": True,
-    "worker_pools": {},
-}
-
 
 class Salt:
     """Answers instead of every Python; a test changes what it says, and sees who was asked."""
@@ -480,14 +463,17 @@ def test_master_that_restarts_keeps_its_settings(
     """While no process is there the answer of its Python holds: the exporter's Salt may be of another line."""
     masters.append(process(config, THEIRS))
     source.refresh()
+    (before,) = masters
     masters.clear()
     for _ in range(2):
         found = source.refresh()
         assert ("master", None) == (found.source, found.process)
-    masters.append(process(config, THEIRS, pid=2))
+    masters.append(before)  # it was overlooked
+    assert before is source.refresh().process
+    masters[0] = process(config, THEIRS, pid=2)
     assert 2 == getattr(source.refresh().process, "pid", None)
 
-    assert [THEIRS, THEIRS] == salt.asked
+    assert [THEIRS, THEIRS, THEIRS] == salt.asked
 
 
 def test_change_while_the_master_is_down_is_resolved_anew(
