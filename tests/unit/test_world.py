@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import time
@@ -40,7 +41,7 @@ class Master:
         self.folder = folder
         self.version = "3008.3"
         self.raw: dict[str, Any] = RAW | {"pki_dir": str(folder / "pki"), "cachedir": str(folder / "cache")}
-        self.raw["sock_dir"] = str(folder)
+        self.raw |= {"sock_dir": str(folder), "publish_port": 14505, "ret_port": 14506}
         self.broken = ""
         self.connections: list[Connection] = []
         (folder / "pki/minions").mkdir(parents=True)
@@ -74,7 +75,7 @@ class Master:
         self.connections.append(
             row._replace(
                 state=ESTABLISHED,
-                local_port=socket.htons(4505),
+                local_port=socket.htons(14505),
                 peer=socket.inet_aton(address),
                 cookie=len(self.connections) + 1,
                 last_received_ms=last_received_ms,
@@ -83,7 +84,7 @@ class Master:
 
     def sockets(self, ports: tuple[int, int]) -> SocketTable:
         """Answer as the kernel."""
-        assert (4505, 4506) == ports
+        assert (14505, 14506) == ports
         return SocketTable(list(self.connections), [], interrupted=False)
 
 
@@ -198,11 +199,17 @@ def test_grains_that_are_not_cached_in_files_are_told(
     assert {"web1"} == world.keys().accepted
     assert float("inf") == world.age
 
-    master.raw[option] = before
+    master.raw = master.raw | {option: before}
     master.configure("again")
     world.refresh()
     assert {"web1": NOT_PRESENT} == states(world)
     assert world.age < 10
+
+    master.raw = master.raw | {option: value}
+    master.configure("and again")
+    for ask in (world.refresh, world.presence):  # what was known before is not shown for what is
+        with pytest.raises(SourceError, match=message):
+            ask()
 
 
 @needs_root
@@ -326,7 +333,9 @@ def test_watching_notices_changes_by_itself(master: Master, running: Callable[..
     wait_until(lambda: world.settings.current().id == "another")
 
 
-def test_watching_goes_on_after_trouble(master: Master, running: Callable[..., World]) -> None:
+def test_watching_goes_on_after_trouble(
+    master: Master, running: Callable[..., World], caplog: pytest.LogCaptureFixture
+) -> None:
     """A cause that goes away needs no restart; meanwhile jobs end at their deadline."""
     master.broken = "no YAML"
     world = running(jobs_deadline=0.05)
@@ -339,6 +348,28 @@ def test_watching_goes_on_after_trouble(master: Master, running: Callable[..., W
     master.broken = ""
     wait_until(lambda: world.age < 1)
     wait_until(lambda: "master_event_pub.ipc: it does not exist" in world.bus.problem)
+    assert ["no YAML"] == list(
+        dict.fromkeys(record.message for record in caplog.records if record.levelno > logging.INFO)
+    )[:1]
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_watching_goes_on_after_a_failure(
+    running: Callable[..., World], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What nobody has thought of is logged with its traceback, and the next look may go well."""
+    failures = [ZeroDivisionError("unheard of")]
+
+    def addresses() -> frozenset[bytes]:
+        if failures:
+            raise failures.pop()
+        return frozenset()
+
+    monkeypatch.setattr(world_module, "_host_addresses", addresses)
+    world = running()
+    wait_until(lambda: world.age < 10)
+
+    assert "unheard of" in caplog.text
 
 
 def test_stopping_ends_all_threads(running: Callable[..., World]) -> None:
