@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter import __version__, config, log
-from salt_exporter.config import Config, ConfigError
+from salt_exporter.config import Config, ConfigError, duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -51,13 +51,38 @@ def parser() -> argparse.ArgumentParser:
         "minions", help="who is present, with the evidence", parents=[flags], allow_abbrev=False
     )
     minions.add_argument("--absent", action="store_true", help="only minions that are not present")
-    for command in (check, minions):
+    losses = commands.add_parser(
+        "losses",
+        help="missing responses with their causes, from the daemon's journal",
+        parents=[flags],
+        allow_abbrev=False,
+    )
+    losses.add_argument("--since", type=_since, metavar="DURATION", help="only the last 15m, 1h, 7d... (default: all)")
+    losses.add_argument("--minion", metavar="ID", help="only of this minion")
+    losses.add_argument("--jid", help="only of this job")
+    losses.add_argument("--cause", help="only with this cause")
+    losses.add_argument("--limit", type=_positive, default=1000, metavar="N", help="the newest N (default: 1000)")
+    for command in (check, minions, losses):
         command.add_argument("--json", action="store_true", help="print JSON")
     demo = commands.add_parser(
         "demo", help="a private master with minions on loopback, to look at", parents=[flags], allow_abbrev=False
     )
     demo.add_argument("--minions", type=int, default=4, help="how many minions to start (default: 4)")
     return top
+
+
+def _since(text: str) -> float:
+    """Read an argument such as 1h, as settings are read."""
+    try:
+        return duration(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 1 << 63:
+        raise argparse.ArgumentTypeError("expected a whole number, 1 or more")
+    return int(text)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +115,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     commands: dict[str, Callable[[], int]] = {
         "check": lambda: _check(settings, as_json=options.json),
         "minions": lambda: _minions(settings, only_absent=options.absent, as_json=options.json),
+        "losses": lambda: _losses(settings, options),
         "demo": lambda: _demo(options),
     }
     return commands.get(options.command or "serve", lambda: _serve(settings, read))()
@@ -123,6 +149,14 @@ def _minions(settings: Config, *, only_absent: bool, as_json: bool) -> int:
 
     log.set_up("error", settings.log_format)
     return minions(settings, only_absent=only_absent, as_json=as_json)
+
+
+def _losses(settings: Config, options: argparse.Namespace) -> int:
+    from salt_exporter.commands.losses import Wanted, losses  # noqa: PLC0415
+
+    log.set_up("error", settings.log_format)
+    wanted = Wanted(options.since, options.minion, options.jid, options.cause, options.limit)
+    return losses(settings, wanted, as_json=options.json)
 
 
 def _demo(options: argparse.Namespace) -> int:

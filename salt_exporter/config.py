@@ -33,10 +33,12 @@ COLLECTORS: Final = (
     "jobs",
     "eventbus",
     "processes",
+    "workers",
     "probe",
     "exporter",
 )
 
+_LONG: Final = (("state.*", 3600.0), ("pkg.*", 3600.0), ("cmd.*", 600.0), ("test.ping", 30.0))
 _LONGEST: Final = 365 * 86400.0  # seconds; the system's timers overflow some centuries later
 
 
@@ -44,7 +46,7 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message names it."""
 
 
-def _duration(text: object) -> float:
+def duration(text: object) -> float:
     """Read `5s`, `500ms`, `2m`, `1h` or a number of seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)", str(text))
     if not match:
@@ -53,6 +55,21 @@ def _duration(text: object) -> float:
     if not 0 < seconds <= _LONGEST:
         raise ValueError("must be longer than 0 and at most 365d")
     return seconds
+
+
+def _deadlines(value: object) -> tuple[tuple[str, float], ...]:
+    """Read `pattern=duration` pairs, a list or separated by commas; an empty text is none."""
+    if value == []:
+        raise ValueError("expected at least one pattern=duration, or an empty text")
+    items = value if isinstance(value, (list, tuple)) else str(value).split(",")
+    pairs = (str(item).strip().partition("=") for item in items if str(item).strip())
+    return tuple((_pattern(pattern), duration(text)) for pattern, _, text in pairs)
+
+
+def _pattern(text: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_.*?\[\]!-]+", text):
+        raise ValueError("expected pattern=duration such as state.*=1h")
+    return text
 
 
 def _count(text: object, least: int = 0) -> int:
@@ -83,6 +100,10 @@ def _path(text: object) -> Path:
     if not isinstance(text, (str, os.PathLike)) or not str(text):
         raise ValueError("expected a path")
     return Path(text).absolute()  # the master's Python, which is asked about it, runs in another directory
+
+
+def _optional_path(text: object) -> Path | None:
+    return None if text == "none" else _path(text)
 
 
 def _url_path(text: object) -> str:
@@ -123,6 +144,14 @@ class Config:
         shown=":4507",
     )
     web_telemetry_path: str = setting("web.telemetry-path", "/metrics", _url_path, "Path of the metrics.")
+    web_config_file: Path | None = setting(
+        "web.config.file",
+        None,
+        _optional_path,
+        "Web configuration file in the format that Prometheus exporters share (exporter-toolkit): TLS, client "
+        "certificates, users, headers. It is followed while running.",
+        shown="none",
+    )
     web_max_connections: int = setting(
         "web.max-connections",
         128,
@@ -142,22 +171,23 @@ class Config:
         "state.directory",
         Path("/var/lib/salt-exporter"),
         _path,
-        "Where the exporter keeps what makes its next start faster; made if it can be, done without if not.",
+        "Where the exporter keeps the loss journal, and what makes its next start faster; made if it can be. If not, "
+        "the journal is kept in memory.",
     )
     sampler_interval: float = setting(
-        "sampler.interval", 5.0, _duration, "How often the kernel is asked for the connections of 4505 and 4506.", "5s"
+        "sampler.interval", 5.0, duration, "How often the kernel is asked for the connections of 4505 and 4506.", "5s"
     )
     presence_refresh: float = setting(
         "presence.refresh",
         10.0,
-        _duration,
+        duration,
         "How often keys, cached grains and the master's configuration are looked at for changes.",
         "10s",
     )
     presence_recent: float = setting(
         "presence.recent",
         300.0,
-        _duration,
+        duration,
         "How long a sign of life on the event bus proves a minion present whose address cannot (NAT, shared address).",
         "5m",
     )
@@ -177,16 +207,33 @@ class Config:
     jobs_deadline: float = setting(
         "jobs.deadline",
         60.0,
-        _duration,
+        duration,
         "How long after its publication a job is closed with what has returned; a find_job answer that says it still "
         "runs prolongs it.",
         "1m",
+    )
+    jobs_deadlines: tuple[tuple[str, float], ...] = setting(
+        "jobs.deadlines",
+        _LONG,
+        _deadlines,
+        "The same for functions that take longer or shorter, `pattern=duration` separated by commas; the first pattern "
+        "of the shell that matches decides.",
+        shown="state.*=1h,pkg.*=1h,cmd.*=10m,test.ping=30s",
     )
     jobs_max_functions: int = setting(
         "jobs.max-functions", 50, _count, "Functions with label values of their own; later ones are counted as `other`."
     )
     jobs_max_in_flight: int = setting(
         "jobs.max-in-flight", 10_000, _count, "Jobs followed at once; beyond it the oldest are closed as unknown."
+    )
+    journal_max_age: float = setting(
+        "journal.max-age", 30 * 86400.0, duration, "How long the loss journal keeps a missing response.", "30d"
+    )
+    journal_max_rows: int = setting(
+        "journal.max-rows",
+        200_000,
+        partial(_count, least=1),
+        "Missing responses that the loss journal keeps, about 360 bytes each; beyond it the oldest are dropped.",
     )
     probe_publish: bool = setting(
         "probe.publish",
@@ -206,14 +253,14 @@ class Config:
     probe_request_interval: float = setting(
         "probe.request-interval",
         15.0,
-        _duration,
+        duration,
         "How often; after a request that was not answered in time the pause doubles up to 2 minutes.",
         "15s",
     )
     probe_request_timeout: float = setting(
         "probe.request-timeout",
         5.0,
-        _duration,
+        duration,
         "How long an answer may take until the request probe has failed.",
         "5s",
     )

@@ -8,25 +8,36 @@ import logging
 import signal
 import threading
 import time
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter import __version__, log
+from salt_exporter.api import DEADLINE, endpoints, routes
 from salt_exporter.collectors import ALL
 from salt_exporter.config import ConfigError, changed
 from salt_exporter.errors import SourceError
+from salt_exporter.journal import Journal
+from salt_exporter.notify import Notifier, stay_alive
 from salt_exporter.scrape import Scraper, SingleFlight
 from salt_exporter.server import BoundedServer, ListenError
+from salt_exporter.status import status_page
 from salt_exporter.web import Busy, application
+from salt_exporter.web_config.live import LiveWebConfig
 from salt_exporter.world import World
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from salt_exporter.config import Config
+    from tornado.web import Application
 
-_BRIEF: Final = 5.0  # seconds that the landing page may take
+    from salt_exporter.config import Config
+    from salt_exporter.scrape import Scrape
+    from salt_exporter.web_config.live import Active
+
 _DRAIN: Final = 10.0  # seconds that scrapes under way have to finish when we are told to end
 _STOP: Final = 3.0  # and those who watch the master
+# Without one of these the exporter says nothing true any more.
+_VITAL: Final = frozenset(("bus-receive", "bus-deliver", "housekeeper", "sampler"))
 _RELOADABLE: Final = frozenset(("log.level", "log.format"))
 
 _log = logging.getLogger(__name__)
@@ -35,16 +46,23 @@ _log = logging.getLogger(__name__)
 def run(config: Config, reload: Callable[[], Config]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. `reload` reads the configuration again."""
     log.set_up(config.log_level, config.log_format)
-    return asyncio.run(_Daemon(config, reload).run())
+    try:
+        daemon = _Daemon(config, reload)
+    except ConfigError as error:
+        _log.error("%s", error)
+        return 2
+    return asyncio.run(daemon.run())
 
 
 class _Daemon:
     def __init__(self, config: Config, reload: Callable[[], Config]) -> None:
         self._config = config
         self._reload = reload
-        self._world = World(config)
+        journal = Journal(config.state_directory, max_age=config.journal_max_age, max_rows=config.journal_max_rows)
+        self._world = World(config, journal)
+        self._web_config = LiveWebConfig(config.web_config_file, self._world.web_reload)
+        self._notifier = Notifier()
         self._scraper = Scraper([collector(self._world) for collector in ALL if collector.name in config.collectors])
-        self._brief = SingleFlight("landing-page", self._world_in_brief)
         self._busy = Busy()
         self._end = asyncio.Event()
 
@@ -54,23 +72,22 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._end.set)
         loop.add_signal_handler(signal.SIGHUP, self._start_reload)
-        web = application(
-            self._scraper, self._busy, self._world.ready.is_set, self._summary, self._config.web_telemetry_path
-        )
-        server = BoundedServer(web, max_connections=self._config.web_max_connections)
+        server = BoundedServer(self._application(), max_connections=self._config.web_max_connections)
+        self._follow_web_config(server)
         try:
-            for host, port in server.listen_on(self._config.web_listen_address):
-                _log.info(
-                    "listening on http://%s:%d%s",
-                    f"[{host}]" if ":" in host else host,
-                    port,
-                    self._config.web_telemetry_path,
-                )
+            addresses = server.listen_on(self._config.web_listen_address)
         except ListenError as error:
             _log.error("%s: choose another --web.listen-address", error)
             return 1
+        for host, port in addresses:
+            _log.info("listening on %s", self._url(host, port))
         self._world.start()
+        self._notifier.ready()
+        watch = asyncio.create_task(stay_alive(self._notifier, _VITAL, self._status))
         await self._end.wait()
+        watch.cancel()
+        self._web_config.stop()
+        self._notifier.stopping()
         _log.info("salt-exporter ends")
         server.stop()
         # An idle keep-alive connection is closed at once, a scrape under way is answered first.
@@ -81,19 +98,69 @@ class _Daemon:
         await SingleFlight("stop", self._world.stop).ask(_STOP)
         return 0
 
+    def _application(self) -> Application:
+        scrape = partial(self._scrape_from_a_thread, asyncio.get_running_loop())
+        return application(
+            self._scraper,
+            self._busy,
+            self._world.ready.is_set,
+            self._config.web_telemetry_path,
+            lambda: self._web_config.current,
+            [
+                *routes(endpoints(self._world, scrape)),
+                status_page(self._world, scrape, self._config.web_telemetry_path),
+            ],
+        )
+
+    def _scrape_from_a_thread(self, loop: asyncio.AbstractEventLoop) -> Scrape:
+        return asyncio.run_coroutine_threadsafe(self._scraper.scrape(DEADLINE - 1), loop).result(DEADLINE)
+
+    def _follow_web_config(self, server: BoundedServer) -> None:
+        """Serve with the web configuration in force, now and whenever there is a new one."""
+        loop = asyncio.get_running_loop()
+
+        def use(active: Active) -> None:
+            server.use_tls(active.tls, active.admits)
+            if active.users and not active.tls:
+                _log.warning("basic_auth_users without tls_server_config: passwords cross the network in clear text")
+
+        def applied(active: Active) -> None:
+            with contextlib.suppress(RuntimeError):  # the exporter has ended meanwhile
+                loop.call_soon_threadsafe(use, active)
+
+        use(self._web_config.current)
+        self._web_config.start(applied)
+
+    def _status(self) -> str:
+        return self._world.bus.problem or "connected to the event bus"
+
+    def _url(self, host: str, port: int) -> str:
+        scheme = "https" if self._web_config.current.tls else "http"
+        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}{self._config.web_telemetry_path}"
+
     def _start_reload(self) -> None:
         # It may take long, and as a daemon thread it does not delay our end.
         threading.Thread(target=self._reload_all, name="reload", daemon=True).start()
 
     def _reload_all(self) -> None:
         """Read our configuration and the master's again; keep what we have where the new one is bad."""
+        self._notifier.reloading()
+        self._web_config.reload()
+        good = self._reload_config()
+        self._notifier.ready()  # the master may take its time
+        if good:
+            with contextlib.suppress(SourceError):  # logged by the source itself
+                self._world.refresh()
+
+    def _reload_config(self) -> bool:
+        """Read our configuration again; tell whether it can be used."""
         reload = self._world.reload
         try:
             new = self._reload()
         except ConfigError as error:
             reload.successful = False
             _log.error("configuration not reloaded: %s", error)
-            return
+            return False
         differing = changed(self._config, new)
         log.set_up(new.log_level, new.log_format)
         rest = [name for name in differing if name not in _RELOADABLE]
@@ -101,20 +168,4 @@ class _Daemon:
             _log.warning("these settings take effect with the next start: %s", ", ".join(rest))
         reload.successful, reload.time = True, time.time()
         _log.info("configuration reloaded")
-        with contextlib.suppress(SourceError):  # logged by the source itself
-            self._world.refresh()
-
-    async def _summary(self) -> list[tuple[str, str]]:
-        """Return the rows of the landing page."""
-        answer = await self._brief.ask(_BRIEF)
-        return [("Problem", str(answer.error))] if answer.value is None else answer.value
-
-    def _world_in_brief(self) -> list[tuple[str, str]]:
-        settings = self._world.settings.current()
-        counts = self._world.presence().counts()
-        return [
-            ("Master", f"{settings.id}, Salt {settings.version}"),
-            ("Event bus", self._world.bus.problem or "connected"),
-            *((f"Minions {state.replace('_', ' ')}", str(number)) for state, number in counts.items()),
-            ("Jobs in flight", str(self._world.activity.jobs.in_flight)),
-        ]
+        return True

@@ -1,4 +1,4 @@
-"""Writes docs/metrics.md and docs/configuration.md from the declarations: `python -m salt_exporter.docs`."""
+"""Writes docs/{metrics,configuration,causes}.md from the declarations: `python -m salt_exporter.docs`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from salt_exporter.analysis.causes import EXPLANATIONS
 from salt_exporter.collectors import ALL
 from salt_exporter.config import COLLECTORS, declared, environment_name
 
@@ -32,6 +33,18 @@ or variable is an error. The file is the one named by `--config.file` (`SALT_EXP
 effect at once, the others with the next start, and a bad file changes nothing.
 
 | flag and YAML key | environment variable | default | meaning |
+|---|---|---|---|
+"""
+
+
+_CAUSES: Final = """# Causes of missing responses
+
+When a job is closed (`--jobs.deadline`, `--jobs.deadlines`), every minion that was expected to return and has not gets
+exactly one cause: the first of this table that the evidence proves. Returns that the job cache holds are not missing
+(`salt_jobs_cache_only_responses_total`). A return that comes later is counted as late, and its loss is marked as
+recovered. `salt-exporter losses` lists every loss with its evidence.
+
+| cause | what happened | how it is known | what to do |
 |---|---|---|---|
 """
 
@@ -69,11 +82,20 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-PAGES: Final = {"metrics.md": metrics, "configuration.md": configuration}
+def causes() -> str:
+    """Return docs/causes.md."""
+    rows = "".join(
+        f"| `{cause.value}` | {_cell(item.means)} | {_cell(item.decided_by)} | {_cell(item.advice)} |\n"
+        for cause, item in EXPLANATIONS.items()
+    )
+    return f"{_GENERATED}\n{_CAUSES}{rows}"
+
+
+PAGES: Final = {"metrics.md": metrics, "configuration.md": configuration, "causes.md": causes}
 
 
 def main() -> int:
-    """Write both pages below the folder given as argument, docs/ by default."""
+    """Write the pages below the folder given as argument, docs/ by default."""
     folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
     for name, page in PAGES.items():
         (folder / name).write_text(page(), encoding="utf-8")

@@ -22,10 +22,16 @@ _log = logging.getLogger(__name__)
 class Intake:
     """What the bus reader delivers to."""
 
-    def __init__(self, activity: Activity, probe_arrived: Callable[[bytes, float], None]) -> None:
-        """Take `probe_arrived`, which is shown bodies that the exporter may have fired itself, and when they came."""
+    def __init__(
+        self, activity: Activity, probe_arrived: Callable[[bytes, float], None], published: Callable[[], None]
+    ) -> None:
+        """Take `probe_arrived`, which is shown bodies that the exporter may have fired itself, and when they came.
+
+        `published` is called when jobs have been.
+        """
         self._activity = activity
         self._probe_arrived = probe_arrived
+        self._published = published
         self._log_next = 0.0  # monotonic seconds
 
     def deliver(self, bodies: Sequence[bytes]) -> None:
@@ -42,6 +48,8 @@ class Intake:
                 bad += 1
                 self._say(error, body, now)
         self._activity.take(events, bad, now, time.time())
+        if any(event.kind == "job_new" for event in events):
+            self._published()
 
     def _say(self, error: EventError, body: bytes, now: float) -> None:
         if now >= self._log_next:

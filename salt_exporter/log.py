@@ -21,6 +21,8 @@ def _fields(record: logging.LogRecord) -> dict[str, str]:
         "component": record.name.removeprefix("salt_exporter."),
         "msg": record.getMessage(),
     }
+    # What a caller gives as `extra={"fields": {...}}`: values that whoever reads the log may want to select by.
+    found |= {key: str(value) for key, value in getattr(record, "fields", {}).items()}
     if record.exc_info:
         found["traceback"] = logging.Formatter().formatException(record.exc_info)
     return found

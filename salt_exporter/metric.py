@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Literal
 from zlib import crc32
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 Kind = Literal["gauge", "counter", "histogram"]
 
@@ -30,12 +30,22 @@ _NAME = re.compile(r"salt_[a-z][a-z0-9_]*[a-z0-9]")
 
 
 @dataclass(frozen=True, slots=True)
+class Exemplar:
+    """An example of what a counter counted, with labels outside of the series; OpenMetrics alone shows it."""
+
+    labels: Mapping[str, str]
+    value: float
+    time: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One value of one declared metric; `labels` in the order of the declaration."""
 
     metric: Metric
     labels: tuple[str, ...]
     value: float | HistogramValue
+    exemplar: Exemplar | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +82,7 @@ class Metric:
         if not self.help.endswith("."):
             raise ValueError(f"{self.name}: HELP must be a full sentence with a full stop")
 
-    def __call__(self, value: float | HistogramValue, **labels: str) -> Sample:
+    def __call__(self, value: float | HistogramValue, exemplar: Exemplar | None = None, /, **labels: str) -> Sample:
         """Report `value` under these label values; every declared label, and no other, must be given."""
         if len(labels) != len(self.labels):
             raise ValueError(f"{self.name} takes the labels {self.labels}, not {tuple(labels)}")
@@ -82,7 +92,9 @@ class Metric:
             raise ValueError(f"{self.name} takes the labels {self.labels}, not {tuple(labels)}") from missing
         if isinstance(value, HistogramValue) is not (self.kind == "histogram"):
             raise ValueError(f"{self.name} is a {self.kind}: it cannot take {value!r}")
-        return Sample(self, values, value if isinstance(value, HistogramValue) else float(value))
+        if exemplar is not None and self.kind != "counter":
+            raise ValueError(f"{self.name} is a {self.kind}: only counters have exemplars")
+        return Sample(self, values, value if isinstance(value, HistogramValue) else float(value), exemplar)
 
 
 def gauge(name: str, help: str, *labels: str) -> Metric:  # noqa: A002 - Prometheus' own word

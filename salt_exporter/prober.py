@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from salt_exporter.errors import SourceError
 from salt_exporter.probes.event_bus import EventBusProbe
+from salt_exporter.probes.message import Router
 from salt_exporter.probes.results import Results
 
 if TYPE_CHECKING:
@@ -57,11 +58,11 @@ class Prober:
         if self._event_bus:
             self._event_bus.arrived(body, now)
 
-    def _router(self) -> tuple[str, int]:
+    def _router(self) -> Router:
         settings = self._settings.current()
-        if settings.transport != "zeromq":
-            raise SourceError(f"the request probe speaks ZeroMQ, the master has transport: {settings.transport}")
-        return settings.host, settings.request_port
+        if settings.transport not in {"zeromq", "tcp"}:
+            raise SourceError(f"the request probe does not speak what the master does, transport: {settings.transport}")
+        return Router(settings.transport, settings.host, settings.request_port)
 
     def _bus_input(self) -> Path:
         settings = self._settings.current()

@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from salt_exporter.analysis.evidence import Delivery
 from salt_exporter.analysis.ledger import HANDSHAKE, SETTLE, Ledger, Subscriber
 from salt_exporter.analysis.stream import Stream
 from salt_exporter.errors import SourceError
@@ -137,6 +138,13 @@ class PublisherWatch:
                 lost_on_close_messages=ledger.lost_on_close_messages,
                 lost_on_close_bytes=ledger.lost_on_close_bytes,
             )
+
+    def delivery(self, cookie: int, time: float) -> Delivery:
+        """Tell about one connection, as of what was published at `time` (monotonic)."""
+        with self._lock:
+            account = self._ledger.accounts.get(cookie)
+            dropped = self._ledger.dropped_at(cookie, time)
+            return Delivery(dropped, account.queued_messages if account else 0, bool(account and account.stalled))
 
     def _publisher(self) -> tuple[str, int] | None:
         """Return where to subscribe, None while that is not known or makes no sense."""

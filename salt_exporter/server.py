@@ -1,27 +1,31 @@
 """An HTTP server that bounds what one client and all clients together can cost it. Knows no routes.
 
 Measured against half-open connections, header drips and clients that never read (docs/design.md): Tornado bounds the
-time of a whole request header and the sizes; the number of connections, in all and by peer, is bounded here.
+time of a whole request header and the sizes; the number of connections, in all and by peer, and the time of a TLS
+handshake are bounded here.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import resource
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
 from tornado.httpserver import HTTPServer
+from tornado.iostream import SSLIOStream
 from tornado.netutil import bind_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    import ssl
+    from collections.abc import Awaitable, Callable, Iterable, Mapping
 
     from tornado.iostream import IOStream
     from tornado.web import Application
 
 
-HEADER_TIMEOUT: Final = 3.0  # seconds for a whole request header, and for an idle connection
+HEADER_TIMEOUT: Final = 3.0  # seconds for a TLS handshake, for a whole request header, and for an idle connection
 _LIMITS: Final[dict[str, Any]] = {
     "idle_connection_timeout": HEADER_TIMEOUT,
     "body_timeout": HEADER_TIMEOUT,
@@ -62,8 +66,14 @@ class BoundedServer(HTTPServer):
         self.refused = 0
         self._max_connections = _within_descriptors(max_connections)
         self._peers: Counter[str] = Counter()
+        self._admits: Callable[[Mapping[str, Any] | None], bool] = lambda _certificate: True
 
-    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+    def use_tls(self, context: ssl.SSLContext | None, admits: Callable[[Mapping[str, Any] | None], bool]) -> None:
+        """Serve connections from now on with TLS, or without; `admits` judges the client's verified certificate."""
+        self.ssl_options = context
+        self._admits = admits
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> Awaitable[None] | None:  # type: ignore[override] # as in TCPServer
         """Serve or refuse one new connection."""
         peer = str(address[0])
         if self._peers.total() >= self._max_connections or self._peers[peer] >= self._max_connections // 2:
@@ -71,17 +81,36 @@ class BoundedServer(HTTPServer):
                 _log.warning("too many HTTP connections (%d): refusing %s", self._peers.total(), peer)
             self.refused += 1
             stream.close()
-            return
+            return None
         self._peers[peer] += 1
+        if isinstance(stream, SSLIOStream):
+            return self._shake_hands(stream, address)
         super().handle_stream(stream, address)
+        return None
+
+    async def _shake_hands(self, stream: SSLIOStream, address: tuple[Any, ...]) -> None:
+        """Serve who completes the handshake in time and may speak; the others are cut, in silence."""
+        try:
+            await asyncio.wait_for(stream.wait_for_handshake(), HEADER_TIMEOUT)
+            admitted = self._admits(stream.socket.getpeercert())
+        except (TimeoutError, asyncio.TimeoutError, OSError, ValueError) as error:  # OSError: also ssl.SSLError
+            _log.debug("no TLS with %s: %s", address[0], repr(error))
+            admitted = False
+        if admitted:
+            super().handle_stream(stream, address)
+        else:
+            stream.close()
+            self._leave(str(address[0]))
 
     def on_close(self, server_conn: Any) -> None:  # noqa: ANN401 - Tornado types it as object
         """Forget a connection that has ended."""
-        peer = str(server_conn.context.address[0])
+        self._leave(str(server_conn.context.address[0]))
+        super().on_close(server_conn)
+
+    def _leave(self, peer: str) -> None:
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
-        super().on_close(server_conn)
 
     def listen_on(self, addresses: Iterable[tuple[str, int]]) -> list[tuple[str, int]]:
         """Listen on (host, port) pairs, an empty host meaning every interface; return where. Raises ListenError."""

@@ -1,32 +1,31 @@
-"""HTTP: the metrics, health, readiness and a landing page. Knows nothing of Salt."""
+"""HTTP: the metrics, health, readiness and whatever else is to be served, for those who may see it. Knows no Salt."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import re
-from html import escape
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from tornado.iostream import StreamClosedError
 from tornado.web import Application, Finish, HTTPError, RequestHandler
 
-from salt_exporter import __version__
 from salt_exporter.exposition import compress, render
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Callable, Mapping, Sequence
 
     from tornado.iostream import IOStream
 
     from salt_exporter.scrape import Scrape, Scraper
+    from salt_exporter.web_config.live import Active
 
 DEFAULT_TIMEOUT: Final = 10.0  # seconds a scrape may take where Prometheus does not say
 MAX_TIMEOUT: Final = 120.0
 MARGIN: Final = 0.5  # seconds of Prometheus' timeout left for rendering and the way back
 _WRITE_TIMEOUT: Final = 30.0  # seconds a client may take to read its answer
-_HEADERS: Final = {
+HEADERS: Final = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
     "Referrer-Policy": "no-referrer",
@@ -74,24 +73,40 @@ class Busy:
         await self._idle.wait()
 
 
-class _Handler(RequestHandler):
+class Handler(RequestHandler):
     """What all our pages have in common."""
 
     SUPPORTED_METHODS: tuple[str, ...] = ("GET", "HEAD")
+    headers: ClassVar[Mapping[str, str]] = HEADERS
 
     @property
     def stream(self) -> IOStream:
         """The connection to the client."""
         return self.request.connection.stream  # type: ignore[union-attr,no-any-return] # HTTP1Connection has one
 
-    def prepare(self) -> None:
+    async def prepare(self) -> None:
+        """Let nobody in but the users, and do nothing for those who have left."""
+        self._stop_if_left()
+        peer = str(self.request.remote_ip)
+        if not await self._web_config.users.admit(self.request.headers.get("Authorization", ""), peer):
+            raise HTTPError(401)
+        self._stop_if_left()
+
+    def _stop_if_left(self) -> None:
         # What a client had pipelined before it went away would be served all at once, and for nobody.
         if self.stream.closed():
             raise Finish
 
+    @property
+    def _web_config(self) -> Active:
+        """The one in force now."""
+        return self.settings["web_config"]()  # type: ignore[no-any-return] # `application` puts it there
+
     def set_default_headers(self) -> None:
-        for name, value in _HEADERS.items():
-            self.set_header(name, value)
+        """Set ours, and those of the web configuration over them; an empty one takes a header away."""
+        for name, value in {**self.headers, **self._web_config.headers}.items():
+            if value:
+                self.set_header(name, value)
 
     async def head(self, *args: str, **kwargs: str) -> None:
         """Answer HEAD as GET; Tornado leaves the body out."""
@@ -100,23 +115,45 @@ class _Handler(RequestHandler):
             await answer
 
     def log_exception(self, typ: Any, value: BaseException | None, tb: Any) -> None:  # noqa: ANN401 - as Tornado has it
+        """Log what is our own fault."""
         if not isinstance(value, (HTTPError, StreamClosedError)):  # clients make mistakes, and go away
             super().log_exception(typ, value, tb)
 
     def write_error(self, status_code: int, **_kwargs: object) -> None:
+        """Answer with the status, and not a word more."""
+        if status_code == 401:
+            self.set_header("WWW-Authenticate", 'Basic realm="salt-exporter", charset="UTF-8"')
         if status_code == 405:
             self.set_header("Allow", ", ".join(self.SUPPORTED_METHODS))
         self.send_text(f"{status_code} {self._reason}\n")
 
     def send_text(self, text: str) -> None:
+        """Answer with plain text."""
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.write(text)
 
+    @property
+    def takes_gzip(self) -> bool:
+        """Whether the client accepts a compressed answer."""
+        return bool(_GZIP.search(self.request.headers.get("Accept-Encoding", "")))
+
+    async def send(self, body: bytes, content_type: str, *, squeezed: bool) -> None:
+        """Answer with what may be large; who does not read it in time is cut, so that its memory is free."""
+        self.set_header("Content-Type", content_type)
+        if squeezed:
+            self.set_header("Content-Encoding", "gzip")
+        try:
+            await asyncio.wait_for(self.finish(body), _WRITE_TIMEOUT)
+        except (TimeoutError, asyncio.TimeoutError):
+            _log.warning("%s did not read its answer within %.0f s: closed", self.request.remote_ip, _WRITE_TIMEOUT)
+            self.stream.close()
+
     def compute_etag(self) -> str | None:
-        return None  # nothing here is worth hashing: it changes all the time
+        """Return none: nothing here is worth hashing, it changes all the time."""
+        return None
 
 
-class _Metrics(_Handler):
+class _Metrics(Handler):
     def initialize(self, scraper: Scraper, busy: Busy) -> None:
         self._scraper = scraper
         self._busy = busy
@@ -130,18 +167,11 @@ class _Metrics(_Handler):
         scrape = await self._scraper.scrape(scrape_timeout(headers.get("X-Prometheus-Scrape-Timeout-Seconds")))
         if self.stream.closed():  # nobody waits for it any more
             raise Finish
-        squeeze = bool(_GZIP.search(headers.get("Accept-Encoding", "")))
+        squeeze = self.takes_gzip
         # In a thread: a large answer must not hold up the other clients.
         body, content_type = await asyncio.to_thread(_answer, scrape, headers.get("Accept", ""), squeeze=squeeze)
-        self.set_header("Content-Type", content_type)
         self.set_header("Vary", "Accept, Accept-Encoding")
-        if squeeze:
-            self.set_header("Content-Encoding", "gzip")
-        try:
-            await asyncio.wait_for(self.finish(body), _WRITE_TIMEOUT)
-        except (TimeoutError, asyncio.TimeoutError):
-            _log.warning("%s did not read its answer within %.0f s: closed", self.request.remote_ip, _WRITE_TIMEOUT)
-            self.stream.close()
+        await self.send(body, content_type, squeezed=squeeze)
 
 
 def _answer(scrape: Scrape, accept: str, *, squeeze: bool) -> tuple[bytes, str]:
@@ -149,12 +179,12 @@ def _answer(scrape: Scrape, accept: str, *, squeeze: bool) -> tuple[bytes, str]:
     return (compress(body) if squeeze else body), content_type
 
 
-class _Healthy(_Handler):
+class _Healthy(Handler):
     def get(self) -> None:
         self.send_text("salt-exporter is healthy.\n")
 
 
-class _Ready(_Handler):
+class _Ready(Handler):
     def initialize(self, ready: Callable[[], bool]) -> None:
         self._ready = ready
 
@@ -166,28 +196,11 @@ class _Ready(_Handler):
             self.send_text("salt-exporter is looking at the master for the first time.\n")
 
 
-class _Landing(_Handler):
-    def initialize(self, telemetry_path: str, summary: Callable[[], Awaitable[list[tuple[str, str]]]]) -> None:
-        self._telemetry_path = telemetry_path
-        self._summary = summary
-
-    async def get(self) -> None:
-        rows = "".join(f"<tr><th>{escape(name)}<td>{escape(value)}" for name, value in await self._summary())
-        self.write(
-            f"<!doctype html><html lang=en><meta charset=utf-8><title>salt-exporter</title>"
-            f"<h1>salt-exporter {escape(__version__)}</h1>"
-            f"<p>A Prometheus exporter for Salt masters that finds, measures and explains lost Salt messages."
-            f'<ul><li><a href="{escape(self._telemetry_path)}">Metrics</a>'
-            f'<li><a href="/-/healthy">Healthy?</a><li><a href="/-/ready">Ready?</a></ul>'
-            f"<table>{rows}</table>"
-        )
-
-
-class _NotFound(_Handler):
+class _NotFound(Handler):
     SUPPORTED_METHODS = RequestHandler.SUPPORTED_METHODS
 
-    def prepare(self) -> None:
-        super().prepare()
+    async def prepare(self) -> None:
+        await super().prepare()
         raise HTTPError(404)
 
 
@@ -195,17 +208,21 @@ def application(
     scraper: Scraper,
     busy: Busy,
     ready: Callable[[], bool],
-    summary: Callable[[], Awaitable[list[tuple[str, str]]]],
     telemetry_path: str,
+    web_config: Callable[[], Active],
+    more: Sequence[tuple[str, type[Handler], dict[str, Any]]] = (),
 ) -> Application:
-    """Return the routes; `summary` gives the (name, value) rows of the landing page."""
+    """Return the routes.
+
+    `web_config` gives the users and headers in force; `more` are routes as Tornado takes them.
+    """
     routes: list[Any] = [
         (re.escape(telemetry_path), _Metrics, {"scraper": scraper, "busy": busy}),
         ("/-/healthy", _Healthy),
         ("/-/ready", _Ready, {"ready": ready}),
-        ("/", _Landing, {"telemetry_path": telemetry_path, "summary": summary}),
+        *more,
     ]
-    return Application(routes, default_handler_class=_NotFound, log_function=_log_request)
+    return Application(routes, default_handler_class=_NotFound, log_function=_log_request, web_config=web_config)
 
 
 def _log_request(handler: RequestHandler) -> None:

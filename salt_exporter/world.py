@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from salt_exporter.analysis.activity import Activity
+from salt_exporter.analysis.deadlines import Deadlines
+from salt_exporter.analysis.evidence import Scene
 from salt_exporter.analysis.jobs import JobLedger
-from salt_exporter.analysis.presence import PresenceTracker
+from salt_exporter.analysis.presence import NOT_PRESENT, PresenceTracker
 from salt_exporter.analysis.requests import Client, Requests
+from salt_exporter.analysis.subscriptions import Subscriptions
+from salt_exporter.closing import Closer
 from salt_exporter.errors import SourceError
 from salt_exporter.intake import Intake
 from salt_exporter.kernel.inet_diag import (
@@ -30,21 +34,23 @@ from salt_exporter.kernel.sock_diag import tcp_sockets
 from salt_exporter.master.addresses import AddressIndex, layout_of
 from salt_exporter.master.ask import Memory
 from salt_exporter.master.bus import BusReader
-from salt_exporter.master.keys import KeyStore
+from salt_exporter.master.keys import KeyStore, syndics
 from salt_exporter.master.options import OPTION, is_read
 from salt_exporter.master.settings import SettingsSource
 from salt_exporter.prober import Prober
 from salt_exporter.publisher import PublisherWatch
-from salt_exporter.sampler import REQUEST, Sampler, publish_peers
+from salt_exporter.sampler import PUBLISH, REQUEST, Sampler, publish_peers, reaching_peers
 
 if TYPE_CHECKING:
     from salt_exporter.analysis.presence import Presence
     from salt_exporter.config import Config
+    from salt_exporter.journal import Journal
     from salt_exporter.master.keys import Keys
     from salt_exporter.master.settings import MasterSettings
     from salt_exporter.sampler import Snapshot
 
 _TICK: Final = 1.0  # seconds between looks at jobs that may have ended
+_NOTE: Final = 60.0  # seconds between notes of when minions were last seen
 # A healthy subscriber answers each heartbeat; half an interval more allows for the way there and back.
 _HEARTBEATS: Final = 1.5
 _CLIENT_HEARTBEAT: Final = 10.0  # seconds between the heartbeats of clients that send them of their own accord
@@ -63,20 +69,26 @@ class Reload:
 class World:
     """The sources and the analyses of one master. Questions may be asked from any thread; they raise SourceError."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, journal: Journal | None = None) -> None:
+        """Watch without starting yet; `journal` remembers losses and jobs for the next start."""
         self.config = config
+        self.journal = journal
         self.settings = SettingsSource(config.salt_config_dir, Memory(config.state_directory / "settings.json"))
         self.sampler = Sampler(tcp_sockets, self._ports, config.sampler_interval)
         self.publisher = PublisherWatch(self.settings, self.sampler)
         self.prober = Prober(config, self.settings, self.sampler.own)
         self.requests = Requests()
         # The publisher's watch takes its time, so it comes last.
-        self.sampler.observers = [self._observe_requests, self.publisher.observe]
+        self.sampler.observers = [self._observe_subscriptions, self._observe_requests, self.publisher.observe]
+        self.subscriptions = Subscriptions()
         self.index = AddressIndex()
-        self.activity = Activity(JobLedger(config.jobs_deadline, config.jobs_max_functions, config.jobs_max_in_flight))
-        intake = Intake(self.activity, self.prober.arrived)
+        deadlines = Deadlines(config.jobs_deadline, config.jobs_deadlines)
+        self.activity = Activity(JobLedger(deadlines, config.jobs_max_functions, config.jobs_max_in_flight))
+        self.closer = Closer(self.activity, self.settings.current, self._scene, journal)
+        intake = Intake(self.activity, self.prober.arrived, self.sampler.look_soon)
         self.bus = BusReader(lambda: self.settings.current().bus, intake.deliver, self.activity.gap)
         self.reload = Reload()
+        self.web_reload = Reload()  # of the web configuration file
         self.newest_presence: Presence | None = None
         self.refreshed: float | None = None  # monotonic seconds of the last good refresh
         self.ready = threading.Event()  # the first refresh has been tried
@@ -86,11 +98,13 @@ class World:
         self._refreshing = threading.Lock()
         self._own_addresses: frozenset[bytes] = frozenset()
         self._index_problem = ""  # why addresses are not known: one sentence
+        self._noted: dict[str, float] | None = None  # what the journal knows of when minions were last seen
         self._stop = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
 
     def start(self) -> None:
         """Begin to watch: the bus first, so that nothing that happens while the rest is looked up is missed."""
+        self.closer.restore(time.monotonic(), time.time())
         self.bus.start()
         self._housekeeper.start()
         if self.config.probe_publish:
@@ -105,6 +119,9 @@ class World:
         self.publisher.stop()
         self.prober.stop()
         self.bus.stop()
+        if self.journal:
+            self._note_seen(self.journal)
+            self.journal.close()
 
     def keys(self) -> Keys:
         """Return the minion keys."""
@@ -148,6 +165,7 @@ class World:
                 settings = self.settings.current()
             accepted = self.keys().accepted
             self.activity.keep_only(accepted)
+            self.activity.jobs.syndics = syndics(settings.cachedir)
             self.requests.longest_id = max(map(len, map(str.encode, accepted)), default=0)
             self._own_addresses = _host_addresses()
             try:
@@ -158,6 +176,28 @@ class World:
                 self._index_problem = str(error)
                 raise
             self.refreshed = time.monotonic()
+
+    def _scene(self, now: float, wall: float) -> Scene:
+        """Return all that is known now about minions and their connections. Raises SourceError."""
+        presence = self.presence()
+        settings = self.settings.current()
+        addresses = self.index.current
+        return Scene(
+            now=now,
+            wall=wall,
+            accepted=presence.verdicts.keys(),
+            addresses=addresses.by_minion,
+            claims=addresses.by_address,
+            own_addresses=self._own_addresses,
+            subscriptions=self.subscriptions,
+            publisher=self.publisher,
+            presence=presence,
+            reaching=reaching_peers(self.sampler.snapshot()),
+            silent_limit=silent_after(settings),
+        )
+
+    def _observe_subscriptions(self, snapshot: Snapshot) -> None:
+        self.subscriptions.observe(snapshot.connections[PUBLISH], snapshot.taken)
 
     def _observe_requests(self, snapshot: Snapshot) -> None:
         settings = self.settings.current()
@@ -178,9 +218,10 @@ class World:
 
     def _keep_house(self) -> None:
         next_refresh = 0.0
+        next_note = time.monotonic() + _NOTE
         while not self._stop.is_set():
             now = time.monotonic()
-            self.activity.tick(now)
+            self._close_jobs(now)
             if now >= next_refresh:
                 next_refresh = now + self.config.presence_refresh
                 try:
@@ -190,7 +231,28 @@ class World:
                 except Exception:  # noqa: BLE001 - whatever it is, jobs are to be closed and the next look may go well
                     _log.exception("cannot look for changes of the master's configuration, keys and grains")
                 self.ready.set()
+            if self.journal and now >= next_note:
+                next_note = now + _NOTE
+                self._note_seen(self.journal)
             self._stop.wait(_TICK)
+
+    def _close_jobs(self, now: float) -> None:
+        absent = self.newest_presence.minions(NOT_PRESENT) if self.newest_presence else ()
+        try:
+            self.closer.tick(now, time.time(), absent)
+        except Exception:  # noqa: BLE001 - whatever it is, other jobs are to be closed
+            _log.exception("cannot close jobs")
+
+    def _note_seen(self, journal: Journal) -> None:
+        seen = self.activity.last_seen()
+        try:
+            noted = journal.last_seen() if self._noted is None else self._noted
+        except SourceError:
+            noted = {}
+        journal.seen({minion: when for minion, when in seen.items() if noted.get(minion) != when})
+        if self.refreshed is not None:  # before, nobody knows whose key is gone
+            journal.forget(noted.keys() - seen.keys())
+            self._noted = seen
 
 
 def _require_readable_cache(settings: MasterSettings) -> None:

@@ -6,10 +6,11 @@ import threading
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
-from salt_exporter.master.events import JobNew, JobReturn
+from salt_exporter.analysis.workers import Workers
+from salt_exporter.master.events import JobNew, JobReturn, JobStart, WorkerStats
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
     from salt_exporter.analysis.jobs import JobLedger
     from salt_exporter.master.events import Event
@@ -23,6 +24,7 @@ class Activity:
     def __init__(self, jobs: JobLedger) -> None:
         self.lock = threading.RLock()
         self.jobs = jobs
+        self.workers = Workers()
         self.kinds: Counter[str] = Counter()
         self.undecodable = 0  # bodies that were no event
         self.last_stamp: float | None = None  # when the master fired the newest event, Unix seconds
@@ -32,34 +34,39 @@ class Activity:
         """Apply events in the order received; `now` is monotonic, `wall` Unix seconds."""
         with self.lock:
             self.undecodable += undecodable
-            for kind, stamp, minion, job in events:
+            for kind, stamp, minion, detail in events:
                 self.kinds[kind] += 1
                 if stamp is not None:
                     self.last_stamp = stamp
                 if minion is not None and (minion in self._seen or len(self._seen) < _MAX_SEEN):
                     self._seen[minion] = wall
-                if isinstance(job, JobNew):
-                    self.jobs.published(job, stamp, now)
-                elif isinstance(job, JobReturn):
-                    self.jobs.returned(job, stamp, now)
+                if isinstance(detail, JobReturn):
+                    self.jobs.returned(detail, stamp, now)
+                elif isinstance(detail, JobNew):
+                    self.jobs.published(detail, stamp, now)
+                elif isinstance(detail, JobStart):
+                    self.jobs.started(detail, now)
+                elif isinstance(detail, WorkerStats):
+                    self.workers.take(detail, now)
 
     def last_seen(self) -> dict[str, float]:
         """Return the last sign of life of each minion, Unix seconds."""
         with self.lock:
             return self._seen.copy()
 
+    def remember(self, seen: Mapping[str, float]) -> None:
+        """Take signs of life of before the exporter's restart, Unix seconds."""
+        with self.lock:
+            self._seen = {**seen, **self._seen}
+
     def keep_only(self, minions: Collection[str]) -> None:
         """Forget everybody whose key is not accepted (any longer)."""
         with self.lock:
             for minion in self._seen.keys() - minions:
                 del self._seen[minion]
+            self.jobs.keep_only(minions)
 
     def gap(self) -> None:
         """Note that the bus was lost: events may be missed."""
         with self.lock:
             self.jobs.gap()
-
-    def tick(self, now: float) -> None:
-        """Close jobs whose time has come; `now` is monotonic."""
-        with self.lock:
-            self.jobs.tick(now)

@@ -1,25 +1,29 @@
-"""The jid ledger: which jobs are in flight, who was expected, who has returned, in what time.
+"""The jid ledger: which jobs are in flight, who was expected, who has returned, in what time, and who never has.
 
-A job is closed when all expected minions have returned (and a moment has passed: batches of Salt 3008 publish their
-next chunk under the same jid), or when its deadline has passed. An answer to `saltutil.find_job` that says "still
-running" prolongs the deadline. `find_job` jobs themselves are Salt's own questions and not counted as jobs.
+A job is due when all expected minions have returned (and a moment has passed: batches of Salt 3008 publish their next
+chunk under the same jid), or when its deadline has passed. Who accepts it (`salt/job/<jid>/start/<id>`) and who answers
+to `saltutil.find_job` that it still runs prolongs the deadline. `find_job` jobs themselves are Salt's own questions and
+not counted as jobs. Its owner closes what is due, telling what the job cache holds and why the rest is missing.
 
 Outcomes: complete; incomplete; unknown, where nobody can tell (a master of masters names no minions, or the event bus
-was not read for a while and returns may have passed unseen).
+was not read for a while, returns may have passed unseen, and the job cache cannot tell either).
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
-from salt_exporter.metric import Distribution
+from salt_exporter.analysis.causes import CAUSES, Cause
+from salt_exporter.metric import Distribution, Exemplar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
-    from salt_exporter.master.events import JobNew, JobReturn
+    from salt_exporter.analysis.deadlines import Deadlines
+    from salt_exporter.master.events import JobNew, JobReturn, JobStart
 
 FIND_JOB: Final = "saltutil.find_job"
 OTHER: Final = "other"
@@ -28,7 +32,10 @@ SETTLE: Final = 2.0  # seconds between the last expected return and closing
 _KEPT_CLOSED: Final = 1000  # closed jobs remembered, to know late and duplicate returns
 _KEPT_IDS: Final = 500_000  # and how many minion ids they may hold together
 _MAX_IDS: Final = 5_000_000  # the same for jobs in flight
+_LONGEST: Final = 86400.0  # seconds that a job is followed, whoever says that it still runs
+_UNREAD: Final = 100_000  # openings and late returns remembered for an owner that does not ask
 _RESPONSE_BOUNDS: Final = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0)
+_DELIVERY_BOUNDS: Final = (1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0)
 _RATIO_BOUNDS: Final = (0.0, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.999, 1.0)
 
 
@@ -45,6 +52,8 @@ class FunctionCounters:
     late: int = 0
     duplicate: int = 0
     unexpected: int = 0
+    missing: dict[Cause, int] = field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    exemplars: dict[Cause, Exemplar] = field(default_factory=dict)  # the newest loss of each cause
     completion: Distribution = field(default_factory=lambda: Distribution(_RATIO_BOUNDS))
     seconds: Distribution = field(default_factory=lambda: Distribution(_RESPONSE_BOUNDS))
 
@@ -56,13 +65,21 @@ class Job:
     jid: str
     function: str
     published: float | None = None
+    opened: float = 0.0  # when its publication was seen
     deadline: float = 0.0
     expected: int = 0  # minions named when it was published; 0 means unknown
     outstanding: dict[str, float | None] = field(default_factory=dict)  # those that have not returned → when named
     missed: dict[str, float | None] = field(default_factory=dict)  # the same, of those the job was closed without
-    returned: set[str] = field(default_factory=set)  # whoever has
+    returned: dict[str, None] = field(default_factory=dict)  # whoever has, in that order
+    unknown: set[str] = field(default_factory=set)  # named, without an accepted key
+    started: dict[str, float] = field(default_factory=dict)  # outstanding ones that said so → when
+    running: dict[str, float] = field(default_factory=dict)  # the same of their last answer that it still runs
+    denied: dict[str, float] = field(default_factory=dict)  # and of their last answer that it does not
     settled: float | None = None  # when the last expected return came
     observed: bool = True  # the bus was read all the time
+    trimmed: bool = False  # Salt has cut out who is expected; the job cache may know
+    causes: Counter[Cause] = field(default_factory=Counter)  # of `missed`, as they were when it was closed
+    verified: int = 0  # so many of `returned` have been compared with the job cache
 
     @property
     def ids(self) -> int:
@@ -71,23 +88,32 @@ class Job:
 
     def unnamed(self, minions: Iterable[str]) -> set[str]:
         """Return those of `minions` that the job does not know yet."""
-        return set(minions) - self.outstanding.keys() - self.missed.keys() - self.returned
+        return set(minions) - self.outstanding.keys() - self.missed.keys() - self.returned.keys()
 
-    @property
-    def outcome(self) -> str:
-        """How it ended, asked when it is closed."""
-        if self.expected and not self.outstanding:
-            return "complete"
-        return "incomplete" if self.expected and self.observed else "unknown"
+    def unverified(self) -> list[str]:
+        """Return who has returned on the bus since that was last compared with the job cache."""
+        return list(islice(self.returned, self.verified, None))
+
+    def is_due(self, now: float) -> bool:
+        """Tell whether it is to be closed."""
+        return now >= self.deadline or (self.settled is not None and now - self.settled >= SETTLE)
 
 
 class JobLedger:
     """Follows every job from its publication to its end. Not thread-safe: its owner locks."""
 
-    def __init__(self, deadline: float, max_functions: int, max_jobs: int) -> None:
-        """`deadline`: seconds a job may take; `max_functions`: bound of the label; `max_jobs`: in flight at once."""
+    def __init__(self, deadlines: Deadlines, max_functions: int, max_jobs: int) -> None:
+        """`max_functions`: bound of the label; `max_jobs`: in flight at once."""
         self.functions: dict[str, FunctionCounters] = {}
-        self._deadline = deadline
+        self.delivery = Distribution(_DELIVERY_BOUNDS)
+        self.bus_only = 0  # returns seen on the bus that the job cache does not hold
+        self.cache_only = 0  # and the other way round
+        self.syndics: frozenset[str] = frozenset()  # ids that jobs name and that never return
+        self.consecutive: dict[str, int] = {}  # minion → responses missing since its last return
+        self.opened: deque[Job] = deque(maxlen=_UNREAD)  # jobs that named somebody, for the owner to take
+        self.recovered: deque[tuple[str, str]] = deque(maxlen=_UNREAD)  # (jid, minion) of late returns, likewise
+        self.given_up: deque[str] = deque(maxlen=_UNREAD)  # jids of jobs that were not followed to their end, likewise
+        self._deadlines = deadlines
         self._max_functions = max_functions
         self._max_jobs = max_jobs
         self._open: OrderedDict[str, Job] = OrderedDict()
@@ -110,27 +136,51 @@ class JobLedger:
         if event.function == FIND_JOB:
             return
         # The next chunk of a batch, or another syndic's part, has the same jid: one job, the union of minions.
-        job = self._open.get(event.jid) or self._closed.get(event.jid) or self._open_job(event, stamp)
-        named = job.unnamed(event.minions)
-        if job.jid in self._closed:
-            if not named:
-                return
-            self._reopen(job)
-        job.outstanding |= dict.fromkeys(named, stamp)
-        job.expected += len(named)
-        job.deadline = max(job.deadline, now + self._deadline)
-        if named:
-            job.settled = None
-        self._open_ids += len(named)
-        self._counters(job.function).expected += len(named)
-        while len(self._open) > self._max_jobs or (self._open_ids > _MAX_IDS and len(self._open) > 1):
-            self._give_up_oldest()
+        job = self._open.get(event.jid) or self._closed.get(event.jid) or self._open_job(event, stamp, now)
+        job.trimmed |= event.trimmed
+        job.unknown.update(event.missing)
+        self._name(job, (*event.minions, *event.missing), stamp, now)
+
+    def named(self, job: Job, minions: Iterable[str], now: float) -> None:
+        """Take the expected minions of a job whose publication did not tell them."""
+        if job.jid in self._open:
+            job.trimmed = False
+            early = 0 if job.expected else len(job.returned.keys() & minions)  # returned before that was told
+            self._name(job, minions, job.published, now)
+            job.expected += early
+            self._counters(job.function).expected += early
+            if not job.outstanding:
+                job.settled = now
+
+    def restored(self, job: Job, minions: Iterable[str], now: float) -> None:
+        """Follow a job of before the exporter's restart, whose returns may have passed unseen; `now` is monotonic.
+
+        It has been counted as new, with whom it expects, then. One without a deadline gets a whole one from now.
+        """
+        if job.jid in self._open or job.jid in self._closed:
+            return
+        self._open[job.jid] = job
+        job.outstanding = dict.fromkeys(minions, job.published)
+        job.expected, job.observed = len(job.outstanding), False
+        job.deadline = job.deadline or now + self._deadlines.of(job.function)
+        self._open_ids += job.expected
+        self._bound()
+
+    def started(self, event: JobStart, now: float) -> None:
+        """Take a minion's word that it has accepted a job; `now` is monotonic."""
+        job = self._open.get(event.jid)
+        if job is not None and event.minion in job.outstanding:
+            job.started[event.minion] = now
+            self._prolong(job, now)
 
     def returned(self, event: JobReturn, stamp: float | None, now: float) -> None:
         """Take a return that reached the master at `stamp` (Unix seconds); `now` is monotonic."""
+        if stamp is not None and event.sent is not None:
+            self.delivery.observe(max(0.0, stamp - event.sent))
         if event.function == FIND_JOB:
-            self._prolong(event, now)
+            self._answered(event, now)
             return
+        self.consecutive.pop(event.minion, None)
         counters = self._counters(event.function)
         counters.responses[event.success] += 1
         job = self._open.get(event.jid) or self._closed.get(event.jid)
@@ -139,7 +189,7 @@ class JobLedger:
         if event.minion in job.returned:
             counters.duplicate += 1
             return
-        job.returned.add(event.minion)
+        job.returned[event.minion] = None
         published = job.published
         if event.minion in job.outstanding:
             published = job.outstanding.pop(event.minion)
@@ -148,6 +198,7 @@ class JobLedger:
         elif event.minion in job.missed:
             published = job.missed.pop(event.minion)
             counters.late += 1
+            self.recovered.append((job.jid, event.minion))
         else:
             self._count_id(job)
             if job.expected:
@@ -160,24 +211,82 @@ class JobLedger:
         for job in self._open.values():
             job.observed = False
 
-    def tick(self, now: float) -> None:
-        """Close what is complete or past its deadline; `now` is monotonic."""
-        for job in list(self._open.values()):
-            if (job.settled is not None and now - job.settled >= SETTLE) or now >= job.deadline:
-                self._close(job)
+    def due(self, now: float) -> list[Job]:
+        """Return the jobs to close; `now` is monotonic."""
+        return [job for job in self._open.values() if job.is_due(now)]
 
-    def _open_job(self, event: JobNew, stamp: float | None) -> Job:
-        job = self._open[event.jid] = Job(event.jid, event.function, stamp)
+    def unnamed(self) -> list[Job]:
+        """Return the jobs in flight whose expected minions only the job cache can tell."""
+        return [job for job in self._open.values() if job.trimmed]
+
+    def close(
+        self, job: Job, now: float, wall: float, cached: Collection[str] | None, causes: Mapping[str, Cause]
+    ) -> dict[str, Cause] | None:
+        """Close a job and return who is missing, each with its cause; `now` is monotonic, `wall` Unix seconds.
+
+        `cached` are those whose returns the job cache holds, None if it cannot be asked; `causes` those of the minions
+        that were outstanding when it was asked. Whoever has returned since is not missing, and a job that has become
+        longer since stays open: None.
+        """
+        if self._open.get(job.jid) is not job or not job.is_due(now):
+            return None
+        counters = self._counters(job.function)
+        for minion in job.outstanding.keys() & (cached or ()):
+            del job.outstanding[minion]
+            job.returned[minion] = None
+            self.cache_only += 1
+        missing = {minion: causes.get(minion, Cause.UNKNOWN) for minion in job.outstanding}
+        for minion, cause in missing.items():
+            counters.missing[cause] += 1
+            counters.exemplars[cause] = Exemplar({"jid": job.jid, "minion": minion}, 1.0, wall)
+            if cause not in (Cause.EXPORTER_GAP, Cause.UNKNOWN_MINION):
+                self.consecutive[minion] = self.consecutive.get(minion, 0) + 1
+        job.causes.update(missing.values())
+        self._close(job, decided=job.observed or cached is not None)
+        return missing
+
+    def newest(self, number: int) -> list[Job]:
+        """Return the newest jobs, in flight or closed; the newest first."""
+        return list(islice(chain(reversed(self._open.values()), reversed(self._closed.values())), number))
+
+    def keep_only(self, minions: Collection[str]) -> None:
+        """Forget the misses of everybody whose key is not accepted (any longer)."""
+        for minion in self.consecutive.keys() - minions:
+            del self.consecutive[minion]
+
+    def _open_job(self, event: JobNew, stamp: float | None, now: float) -> Job:
+        job = self._open[event.jid] = Job(event.jid, event.function, stamp, opened=now)
         self._counters(event.function).new += 1
         return job
 
-    def _reopen(self, job: Job) -> None:
+    def _name(self, job: Job, minions: Iterable[str], stamp: float | None, now: float) -> None:
+        """Expect these minions from now on, those that are known already left out."""
+        named = job.unnamed(minions) - self.syndics
+        if job.jid in self._closed:
+            if not named:
+                return
+            self._reopen(job, now)
+        job.outstanding |= dict.fromkeys(named, stamp)
+        job.expected += len(named)
+        job.deadline = max(job.deadline, now + self._deadlines.of(job.function))
+        if named:
+            job.settled = None
+            self.opened.append(job)
+        self._open_ids += len(named)
+        self._counters(job.function).expected += len(named)
+        self._bound()
+
+    def _bound(self) -> None:
+        while len(self._open) > self._max_jobs or (self._open_ids > _MAX_IDS and len(self._open) > 1):
+            self._give_up_oldest()
+
+    def _reopen(self, job: Job, now: float) -> None:
         """Go on with a job that was closed too early: what it was stays counted; what it names now counts anew."""
         self._closed_ids -= job.ids
         del self._closed[job.jid]
         self._open_ids += job.ids
         self._open[job.jid] = job
-        job.expected, job.deadline, job.observed = 0, 0.0, True
+        job.expected, job.opened, job.deadline, job.observed = 0, now, 0.0, True
 
     def _count_id(self, job: Job) -> None:
         if job.jid in self._open:
@@ -185,23 +294,38 @@ class JobLedger:
         else:
             self._closed_ids += 1
 
-    def _prolong(self, answer: JobReturn, now: float) -> None:
+    def _answered(self, answer: JobReturn, now: float) -> None:
+        """Take the answer to a `find_job`."""
         job = self._open.get(answer.asks_for)
-        if job is not None and not answer.empty and answer.minion in job.outstanding:
-            job.deadline = max(job.deadline, now + self._deadline)
+        if job is None or answer.minion not in job.outstanding:
+            return
+        if answer.empty:
+            job.denied[answer.minion] = now
+        else:
+            job.running[answer.minion] = now
+            self._prolong(job, now)
 
-    def _close(self, job: Job) -> None:
+    def _prolong(self, job: Job, now: float) -> None:
+        deadline = min(now + self._deadlines.of(job.function), job.opened + _LONGEST)
+        job.deadline = max(job.deadline, deadline)
+
+    def _close(self, job: Job, *, decided: bool) -> None:
+        """Book how a job ended; `decided` tells whether a return that is missing is known to be."""
         del self._open[job.jid]
         self._open_ids -= job.ids
         counters = self._counters(job.function)
-        counters.closed[job.outcome] += 1
-        if job.outcome != "unknown":
-            received = job.expected - len(job.outstanding)
+        received = job.expected - len(job.outstanding)
+        if not job.expected or (job.outstanding and not decided):
+            counters.closed["unknown"] += 1
+        else:
+            counters.closed["incomplete" if job.outstanding else "complete"] += 1
             counters.closed_expected += job.expected
             counters.closed_received += received
             counters.completion.observe(received / job.expected)
         job.missed |= job.outstanding
-        job.outstanding.clear()
+        for spent in (job.outstanding, job.started, job.running, job.denied, job.unknown):
+            spent.clear()
+        job.verified = len(job.returned)
         self._closed[job.jid] = job
         self._closed_ids += job.ids
         while len(self._closed) > _KEPT_CLOSED or self._closed_ids > _KEPT_IDS:
@@ -210,8 +334,8 @@ class JobLedger:
     def _give_up_oldest(self) -> None:
         """Bound the memory: the oldest job ends as unknown, for nobody will look any longer."""
         job = next(iter(self._open.values()))
-        job.observed = False
-        self._close(job)
+        self._close(job, decided=False)
+        self.given_up.append(job.jid)
 
     def _counters(self, function: str) -> FunctionCounters:
         """Return the counters of a function: its own for the first `max_functions`, then those of "other"."""

@@ -17,6 +17,7 @@ for the publisher serves its connections one after the other. docs/design.md, "T
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from math import ceil
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -40,6 +41,8 @@ _PATIENCE: Final = 60.0  # seconds that confirm a rise where there never is a qu
 _HEARTBEATS: Final = 512  # bytes by which heartbeats may hide how large a loss is: those of nine minutes
 _TRIED: Final = 4000  # starts of a run of dropped messages, on either side of the likely one: some milliseconds
 _SURE: Final = 0.95  # of an estimate of drops
+_NEAR: Final = 1.0  # seconds by which a publication, as the event bus shows it, may be off its frame
+_WINDOWS: Final = 10_000  # connections whose drops are remembered by time
 _PEERS: Final = 10_000  # peers whose losses are kept apart; those of more are only in the total
 
 
@@ -56,6 +59,7 @@ class Subscriber(NamedTuple):
 class Account:
     """What is known about one connection."""
 
+    cookie: int
     peer: bytes
     low: int  # bounds of the offset, what has been counted as dropped left out
     high: int
@@ -101,6 +105,7 @@ class Ledger:
     reference_gaps: int = 0  # samples at which our own subscriber was found to have missed messages itself
     accounts: dict[int, Account] = field(default_factory=dict)
     dropped_by_peer: dict[bytes, int] = field(default_factory=dict)
+    windows: OrderedDict[int, list[tuple[float, float]]] = field(default_factory=OrderedDict)  # see dropped_at
     _begin: int = 0  # position from which on our own subscriber has seen everything
     _seen: float | None = None  # monotonic time of the last sample; None: there is none to compare with
     _published: int = -1  # position at the end of the last sample
@@ -125,7 +130,7 @@ class Ledger:
             handed = acked + send_queue
             account = known.get(cookie)
             if account is None:
-                found[cookie] = self._open(peer, handed, send_queue, sample)
+                found[cookie] = self._open(cookie, peer, handed, send_queue, sample)
                 continue
             found[cookie] = account
             if send_queue:
@@ -139,11 +144,37 @@ class Ledger:
                 self._close(account)
         self.accounts, self._seen, self._published = found, now, after
 
-    def _open(self, peer: bytes, handed: int, send_queue: int, sample: _Sample) -> Account:
+    def dropped_at(self, cookie: int, time: float) -> bool:
+        """Tell whether messages to a connection that were published at a time (monotonic) were dropped, or seem to be.
+
+        Each stall has one window, from the first message dropped to the last: in between some may have got through.
+        """
+        account = self.accounts.get(cookie)
+        windows = [*self.windows.get(cookie, ())]
+        if account is not None and account.pipe is not None and account.pipe.runs:
+            windows.append(self._window(account.pipe.runs))
+        return any(first - _NEAR <= time <= last + _NEAR for first, last in windows)
+
+    def _window(self, runs: list[range]) -> tuple[float, float]:
+        return self.stream.time_of(runs[0].start), self.stream.time_of(runs[-1].stop - 1)
+
+    def _remember(self, cookie: int, runs: list[range]) -> None:
+        """Keep when the messages of a stall were dropped, as far as it is known now."""
+        first, last = self._window(runs)
+        windows = self.windows.setdefault(cookie, [])
+        if windows and windows[-1][0] <= first <= windows[-1][1] + _NEAR:
+            windows[-1] = (windows[-1][0], max(last, windows[-1][1]))
+        else:
+            windows.append((first, last))
+        self.windows.move_to_end(cookie)
+        if len(self.windows) > _WINDOWS:
+            self.windows.popitem(last=False)
+
+    def _open(self, cookie: int, peer: bytes, handed: int, send_queue: int, sample: _Sample) -> Account:
         """Begin to follow a connection: where it stands now is where it starts."""
         # With bytes under way nobody knows yet where it stands, only that it is not ahead of us.
         low = sample.before - handed if not send_queue else -handed
-        account = Account(peer, low, sample.after - handed, handed, send_queue, place=sample.before)
+        account = Account(cookie, peer, low, sample.after - handed, handed, send_queue, place=sample.before)
         start = sample.before - handed + HANDSHAKE
         if start + _CONTROL >= self._begin:
             account.origin = self.stream.begun_before(max(start, self._begin))
@@ -169,6 +200,7 @@ class Ledger:
             dropped = int(dropped * _SURE)
         if dropped > account.counted:
             self._count(account, dropped - account.counted, 0)
+            self._remember(account.cookie, pipe.runs)
             account.counted = dropped
 
     def _surely_dropped(self, place: int, published: int) -> int:
@@ -244,6 +276,7 @@ class Ledger:
             run := self.stream.run(least, most, range(max(begin, near - tried), near + tried), near)
         ):
             account.origin = run.start - self.hwm + len(run)
+            self._remember(account.cookie, [run])
             return len(run), self.stream.start_of(run.stop) - self.stream.start_of(run.start)
         if least <= known <= most:
             least = known
@@ -251,6 +284,8 @@ class Ledger:
             messages = max(1, messages + round((least - known) * self.stream.messages_per_byte(begin, end)))
         if account.origin is not None:
             account.origin += messages
+        # Where the model saw none dropped they are somewhere among what was published since it last had everything.
+        self._remember(account.cookie, pipe.runs if pipe and pipe.runs else [range(begin, max(begin + 1, end))])
         return messages, least
 
     def _pipe(self, account: Account, sample: _Sample, handed: int, *, empty: bool) -> Pipe:
@@ -292,5 +327,6 @@ class Ledger:
         under_way = self.stream.begun_before(place) - self.stream.begun_before(place - account.send_queue + 1) + 1
         self.lost_on_close_messages += account.queued_messages + under_way
         self.lost_on_close_bytes += account.queued_bytes + account.send_queue
-        if account.pipe:
+        if account.pipe and account.pipe.runs:
             self._count(account, max(0, account.pipe.dropped - account.counted), account.pipe.dropped_bytes)
+            self._remember(account.cookie, account.pipe.runs)

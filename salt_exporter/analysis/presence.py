@@ -198,6 +198,11 @@ def _connected(
     return own, common
 
 
+def on_this_host(addresses: tuple[bytes, ...], own_addresses: Collection[bytes]) -> tuple[bytes, ...]:
+    """Return the addresses that a minion connects from: the loopback's too if it runs on the master's host."""
+    return (*addresses, *_LOOPBACK) if any(address in own_addresses for address in addresses) else addresses
+
+
 def _without_loopback(
     connections: Mapping[bytes, int], own_addresses: Iterable[bytes], by_address: Mapping[bytes, tuple[str, ...]]
 ) -> Mapping[bytes, int]:

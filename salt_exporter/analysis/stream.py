@@ -78,6 +78,11 @@ class Stream:
         with self._lock:
             return self._ends[min(max(0, number - self._forgotten), len(self._ends) - 1)]
 
+    def time_of(self, number: int) -> float:
+        """Return when a message was received (monotonic); -inf for those that are forgotten."""
+        with self._lock:
+            return self._times[min(max(0, number + 1 - self._forgotten), len(self._times) - 1)]
+
     def run(self, least: int, most: int, starts: range, near: int) -> range | None:
         """Return the consecutive messages from one of `starts` on that together take `least` to `most` bytes.
 

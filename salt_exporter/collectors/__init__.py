@@ -20,6 +20,7 @@ from salt_exporter.collectors.processes import ProcessesCollector
 from salt_exporter.collectors.publish import PublishCollector
 from salt_exporter.collectors.request import RequestCollector
 from salt_exporter.collectors.settings import SettingsCollector
+from salt_exporter.collectors.workers import WorkersCollector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -52,6 +53,7 @@ ALL: Final[tuple[type[Collector], ...]] = (
     JobsCollector,
     EventBusCollector,
     ProcessesCollector,
+    WorkersCollector,
     ProbeCollector,
     ExporterCollector,
 )

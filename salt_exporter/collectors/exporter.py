@@ -52,12 +52,29 @@ SAMPLE_AGE = gauge(
     "and configuration of the master).",
     "source",
 )
+JOURNAL_PERSISTENT = gauge(
+    "salt_exporter_journal_persistent",
+    "1 when the loss journal outlives a restart: it goes to a file below --state.directory, and was last written well.",
+)
+JOURNAL_LOSSES = gauge("salt_exporter_journal_losses", "Missing responses that the loss journal holds.")
+JOURNAL_ERRORS = counter(
+    "salt_exporter_journal_errors_total", "Attempts to write the loss journal that failed, and notes that were dropped."
+)
 RELOAD_SUCCESSFUL = gauge(
     "salt_exporter_config_last_reload_successful", "1 when the last reload of the exporter's configuration succeeded."
 )
 RELOAD_TIME = gauge(
     "salt_exporter_config_last_reload_success_timestamp_seconds",
     "Unix time of the exporter's start or of its last successful reload.",
+)
+WEB_RELOAD_SUCCESSFUL = gauge(
+    "salt_exporter_web_config_reload_successful",
+    "1 unless the web configuration file (web.config.file) as it is now cannot be used: then the last good one is kept "
+    "in force.",
+)
+WEB_RELOAD_TIME = gauge(
+    "salt_exporter_web_config_reload_success_timestamp_seconds",
+    "Unix time of the exporter's start or of the last successful reload of the web configuration file.",
 )
 
 
@@ -77,8 +94,13 @@ class ExporterCollector:
         LOG_MESSAGES,
         SERIES_OMITTED,
         SAMPLE_AGE,
+        JOURNAL_PERSISTENT,
+        JOURNAL_LOSSES,
+        JOURNAL_ERRORS,
         RELOAD_SUCCESSFUL,
         RELOAD_TIME,
+        WEB_RELOAD_SUCCESSFUL,
+        WEB_RELOAD_TIME,
     )
 
     def __init__(self, world: World) -> None:
@@ -99,8 +121,14 @@ class ExporterCollector:
         yield SERIES_OMITTED(_absent_without_series(world), metric="salt_presence_minion_not_present")
         yield SAMPLE_AGE(world.sampler.age, source="sockets")
         yield SAMPLE_AGE(world.age, source="refresh")
+        if world.journal:
+            yield JOURNAL_PERSISTENT(world.journal.persistent)
+            yield JOURNAL_LOSSES(world.journal.rows)
+            yield JOURNAL_ERRORS(world.journal.errors)
         yield RELOAD_SUCCESSFUL(world.reload.successful)
         yield RELOAD_TIME(world.reload.time)
+        yield WEB_RELOAD_SUCCESSFUL(world.web_reload.successful)
+        yield WEB_RELOAD_TIME(world.web_reload.time)
 
 
 def _absent_without_series(world: World) -> int:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+import heapq
+from operator import itemgetter
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from salt_exporter.metric import Metric, Sample, counter, gauge, histogram
 
@@ -78,6 +80,38 @@ SECONDS = histogram(
     "Time from the publication of a job to each return, from the master's own time stamps on the event bus.",
     "function",
 )
+MISSING = counter(
+    "salt_jobs_missing_responses_total",
+    "Expected responses that had not come when their job was closed, by the cause that the evidence of the kernel, the "
+    "event bus and the job cache gives; docs/causes.md explains each. The exemplar names the newest one.",
+    "function",
+    "cause",
+)
+BUS_ONLY = counter(
+    "salt_jobs_bus_only_responses_total",
+    "Returns seen on the event bus that the master's job cache does not hold 10 seconds after their job was closed.",
+)
+CACHE_ONLY = counter(
+    "salt_jobs_cache_only_responses_total",
+    "Expected returns found in the master's job cache that were not seen on the event bus; they are not missing.",
+)
+CACHE_READABLE = gauge(
+    "salt_jobs_cache_readable",
+    "1 when returns can be compared with the master's job cache; 0 when that is off, elsewhere or unreadable, see the "
+    "log.",
+)
+MISSES = gauge(
+    "salt_jobs_minion_consecutive_misses",
+    "Responses missing since the minion's last return on the event bus, for the minions with the most.",
+    "minion",
+)
+DELIVERY = histogram(
+    "salt_jobs_return_delivery_seconds",
+    "Time from a minion's sending of a return (its own clock, whole seconds) to the master's event: needs synchronised "
+    "clocks, and is up to a second too long.",
+)
+
+_WORST: Final = 20  # minions
 
 
 class JobsCollector:
@@ -98,6 +132,12 @@ class JobsCollector:
         DUPLICATE,
         UNEXPECTED,
         SECONDS,
+        MISSING,
+        BUS_ONLY,
+        CACHE_ONLY,
+        CACHE_READABLE,
+        MISSES,
+        DELIVERY,
     )
 
     def __init__(self, world: World) -> None:
@@ -111,6 +151,13 @@ class JobsCollector:
             yield OUTSTANDING(activity.jobs.outstanding)
             for function, counters in activity.jobs.functions.items():
                 yield from _function(function, counters)
+            yield BUS_ONLY(activity.jobs.bus_only)
+            yield CACHE_ONLY(activity.jobs.cache_only)
+            yield DELIVERY(activity.jobs.delivery.value())
+            worst = heapq.nlargest(_WORST, activity.jobs.consecutive.items(), key=itemgetter(1))
+        for minion, misses in worst:
+            yield MISSES(misses, minion=minion)
+        yield CACHE_READABLE(not self._world.closer.cache_problem)
 
 
 def _function(function: str, counters: FunctionCounters) -> Iterator[Sample]:
@@ -126,4 +173,6 @@ def _function(function: str, counters: FunctionCounters) -> Iterator[Sample]:
     yield LATE(counters.late, function=function)
     yield DUPLICATE(counters.duplicate, function=function)
     yield UNEXPECTED(counters.unexpected, function=function)
+    for cause, number in counters.missing.items():
+        yield MISSING(number, counters.exemplars.get(cause), function=function, cause=cause.value)
     yield SECONDS(counters.seconds.value(), function=function)

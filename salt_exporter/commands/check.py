@@ -12,6 +12,7 @@ from salt_exporter.analysis.sizing import recommended
 from salt_exporter.commands.once import scrape_once
 from salt_exporter.commands.path import Finding, path
 from salt_exporter.errors import SourceError
+from salt_exporter.journal import reader
 from salt_exporter.master.options import OPTIONS, is_read
 from salt_exporter.sampler import CHANNELS, PUBLISH, REQUEST
 from salt_exporter.world import World
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from salt_exporter.scrape import Scrape
 
 _SHOWN: Final = 20  # minions listed before "and so many more"
+_RECENT: Final = 3600.0  # seconds
 _FINE, _FINDINGS, _BLIND = 0, 1, 2
 
 
@@ -51,12 +53,12 @@ def look(world: World, scrape: Scrape) -> Report:
     blind = {outcome.collector: outcome.problem for outcome in scrape.outcomes if outcome.samples is None}
     facts: dict[str, dict[str, Any]] = {}
     findings: list[Finding] = []
-    for section in (_master, _minions, _settings):
+    for section in (_master, _minions, _settings, _losses):
         try:
             facts[section.__name__.strip("_")], found = section(world)
             findings += found
         except SourceError:
-            continue  # the collector of the same name has said so
+            continue  # the collector of the same name has said so; losses have none
     facts["path"], found = path(scrape)
     return Report(facts, findings + found, blind)
 
@@ -133,6 +135,16 @@ def _settings(world: World) -> Section:
             )
     findings += _accept_queue_limit(world)
     return facts, findings
+
+
+def _losses(world: World) -> Section:
+    """Tell about the last hour; where no daemon has kept a journal there is nothing to tell."""
+    with reader(world.config.state_directory) as journal:
+        counts = journal.counts(since=time.time() - _RECENT)
+    causes = ", ".join(f"{number} {cause}" for cause, number in counts.items())
+    facts: dict[str, Any] = {"responses missing in the last hour": sum(counts.values())} | counts
+    said = f"{sum(counts.values())} responses missing in the last hour: {causes} (salt-exporter losses --since 1h)"
+    return facts, [Finding("losses", said)] if counts else []
 
 
 def _accept_queue_limit(world: World) -> Iterator[Finding]:

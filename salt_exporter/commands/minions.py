@@ -12,7 +12,9 @@ from salt_exporter.errors import SourceError
 from salt_exporter.world import World
 
 if TYPE_CHECKING:
-    from salt_exporter.analysis.presence import Verdict
+    from collections.abc import Iterable
+
+    from salt_exporter.analysis.presence import Presence, Verdict
     from salt_exporter.config import Config
 
 
@@ -23,15 +25,14 @@ def minions(config: Config, *, only_absent: bool, as_json: bool) -> int:
     except SourceError as error:
         print(f"salt-exporter: {error}", file=sys.stderr)
         return 2
-    chosen = {
-        minion: presence.verdicts[minion] for minion in presence.minions(*((NOT_PRESENT,) if only_absent else STATES))
-    }
+    chosen = presence.minions(*((NOT_PRESENT,) if only_absent else STATES))
     now = time.time()
     if as_json:
-        print(json.dumps({minion: _plain(verdict, now) for minion, verdict in chosen.items()}, indent=2))
+        print(json.dumps(plain(presence, chosen, now), indent=2))
         return 0
     width = max(map(len, chosen), default=0)
-    for minion, verdict in chosen.items():
+    for minion in chosen:
+        verdict = presence.verdicts[minion]
         state = verdict.state.replace("_", " ")
         print(f"{minion:<{width}}  {state:<11}  {verdict.sentence(now)}")
     counts = presence.counts()
@@ -41,6 +42,11 @@ def minions(config: Config, *, only_absent: bool, as_json: bool) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def plain(presence: Presence, chosen: Iterable[str], now: float) -> dict[str, dict[str, Any]]:
+    """Return these minions with state and evidence, as JSON shows them; `now` in Unix seconds."""
+    return {minion: _plain(presence.verdicts[minion], now) for minion in chosen}
 
 
 def _plain(verdict: Verdict, now: float) -> dict[str, Any]:

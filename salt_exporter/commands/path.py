@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from salt_exporter.metric import Metric
     from salt_exporter.scrape import Scrape
 
-_NEARLY_FULL = 0.8
+NEARLY_FULL = 0.8
 # The kernel holds 100 to 200 kB for a consumer of the event bus; one that is half that behind has stopped reading.
-_SLOW_CONSUMER = 50_000
-_LONG_WAIT = 2.0  # seconds; an idle master answers a request in milliseconds
+SLOW_CONSUMER = 50_000
+LONG_WAIT = 2.0  # seconds; an idle master answers a request in milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Finding:
     says: str
 
 
-class _Values:
+class Values:
     """The values of one scrape."""
 
     def __init__(self, scrape: Scrape) -> None:
@@ -49,11 +49,11 @@ class _Values:
 
 def path(scrape: Scrape) -> tuple[dict[str, str], list[Finding]]:
     """Return what is on the way now, hop by hop in order, and the findings about it."""
-    values = _Values(scrape)
+    values = Values(scrape)
     return dict(_hops(values)), list(_findings(values))
 
 
-def _hops(values: _Values) -> Iterator[tuple[str, str]]:
+def _hops(values: Values) -> Iterator[tuple[str, str]]:
     for channel in (REQUEST, PUBLISH):
         established = values.of(connections.CONNECTIONS, channel, "established")
         if established is not None:
@@ -83,11 +83,11 @@ def _hops(values: _Values) -> Iterator[tuple[str, str]]:
         yield f"probe ({name})", "succeeds" if success else "FAILS"
 
 
-def _findings(values: _Values) -> Iterator[Finding]:
+def _findings(values: Values) -> Iterator[Finding]:
     for channel in (REQUEST, PUBLISH):
         waiting = values.of(connections.LISTEN_QUEUE, channel)
         limit = values.of(connections.LISTEN_QUEUE_LIMIT, channel)
-        if waiting and limit and waiting >= _NEARLY_FULL * limit:
+        if waiting and limit and waiting >= NEARLY_FULL * limit:
             yield Finding(
                 "path",
                 f"the accept queue of the {channel} port holds {waiting:.0f} of {limit:.0f}: raise zmq_backlog and "
@@ -96,14 +96,14 @@ def _findings(values: _Values) -> Iterator[Finding]:
     yield from _request_findings(values)
     yield from _publish_findings(values)
     for process, unread in values.by_label(eventbus.CONSUMER_QUEUE).items():
-        if unread >= _SLOW_CONSUMER:
+        if unread >= SLOW_CONSUMER:
             yield Finding(
                 "path",
                 f"{process} does not keep up with the event bus ({unread:.0f} bytes unread): look at that process",
             )
 
 
-def _request_findings(values: _Values) -> Iterator[Finding]:
+def _request_findings(values: Values) -> Iterator[Finding]:
     if values.of(probe.SUCCESS, "request") == 0:
         yield Finding(
             "path",
@@ -111,15 +111,15 @@ def _request_findings(values: _Values) -> Iterator[Finding]:
             "then raise worker_threads",
         )
     oldest = values.of(request.OLDEST_UNANSWERED) or 0
-    if oldest >= _LONG_WAIT:
+    if oldest >= LONG_WAIT:
         yield Finding(
             "path", f"a request has waited {oldest:.0f} s for its answer: workers are too few, busy or stopped"
         )
 
 
-def _publish_findings(values: _Values) -> Iterator[Finding]:
+def _publish_findings(values: Values) -> Iterator[Finding]:
     ratio = values.of(publish.HWM_RATIO) or 0
-    if ratio >= _NEARLY_FULL:
+    if ratio >= NEARLY_FULL:
         yield Finding(
             "path",
             f"a subscriber's queue is at {ratio:.0%} of pub_hwm: what comes next to it is dropped; raise pub_hwm",

@@ -16,6 +16,8 @@ TAG_END: Final = b"\n\n"
 MAX_TAG: Final = 1024
 MAX_ID: Final = 255  # a minion id is a file name below pki_dir
 MAX_FUNCTION: Final = 255  # several functions in one job can be longer: cut here, so that no two labels come out alike
+_TRIMMED: Final = "VALUE_TRIMMED"  # what Salt puts in the place of what is too large (salt/utils/dicttrim.py)
+_HUGE: Final = 1e12  # neither seconds nor runs are ever so many
 # From this size on it is cheaper to step over the values nobody asked for than to decode them.
 _SKIP_FROM: Final = 2048
 
@@ -54,6 +56,7 @@ class JobNew(NamedTuple):
     function: str
     minions: tuple[str, ...]  # expected to answer; empty means unknown (a master of masters), not nobody
     missing: tuple[str, ...]  # named in a list target, without an accepted key
+    trimmed: bool = False  # Salt has cut the list of minions out: the event would exceed max_event_size
 
 
 class JobReturn(NamedTuple):
@@ -66,6 +69,22 @@ class JobReturn(NamedTuple):
     scheduled: bool
     asks_for: str  # the jid a `saltutil.find_job` asked for, else ""
     empty: bool  # the return is empty: for find_job, "not running here"
+    sent: float | None = None  # when the minion sent it by its own clock, whole Unix seconds
+
+
+class JobStart(NamedTuple):
+    """`salt/job/<jid>/start/<id>` (Salt 3008): a minion has accepted the job; fired where the caller asks for it."""
+
+    jid: str
+    minion: str
+
+
+class WorkerStats(NamedTuple):
+    """`salt/stats/<worker>`, with `master_stats: True`: what one worker has done since its last such event."""
+
+    worker: str
+    seconds: float  # length of the time it tells about
+    commands: dict[str, tuple[int, float]]  # runs, and seconds they took together, by command
 
 
 class Event(NamedTuple):
@@ -74,7 +93,7 @@ class Event(NamedTuple):
     kind: str
     stamp: float | None  # when the master put it on the bus, Unix seconds; None where it has no `_stamp`
     minion: str | None  # the minion whose sign of life this is
-    job: JobNew | JobReturn | None
+    detail: JobNew | JobReturn | JobStart | WorkerStats | None
 
 
 _JOB_KINDS: Final = {
@@ -113,8 +132,12 @@ _WANTED: Final = frozenset(
         "missing",
         "result",
         "retcode",
-        "success",
         "schedule",
+        "stats",
+        "success",
+        "time",
+        "ts",
+        "worker",
     )
 )
 
@@ -130,12 +153,16 @@ def decode(body: bytes) -> Event:
     kind = kind_of(parts)
     stamp = _stamp(data.get("_stamp"))
     if data.get("cmd") == "_minion_event":
-        return Event(kind if kind in _FIRED_BY_MINIONS else "other", stamp, _id(data.get("id")), None)
+        sender = _id(data.get("id"))
+        start = _job_start(parts, sender) if kind == "job_start" else None
+        return Event(kind if kind in _FIRED_BY_MINIONS else "other", stamp, sender, start)
     if kind == "job_new":
         return Event(kind, stamp, None, _job_new(data))
     if kind == "job_return":
         returned = _job_return(data)
         return Event(kind, stamp, returned.minion, returned)
+    if kind == "stats":
+        return Event(kind, stamp, None, _worker_stats(data))
     return Event(kind, stamp, _witness(kind, parts, data), None)
 
 
@@ -171,12 +198,40 @@ def _id(value: object) -> str | None:
 
 
 def _job_new(data: dict[str, Any]) -> JobNew:
+    trimmed = data.get("minions") == _TRIMMED
     return JobNew(
         jid=_text(data, "jid"),
         function=_function(data),
-        minions=_ids(data.get("minions")),
-        missing=_ids(data.get("missing")),
+        minions=() if trimmed else _ids(data.get("minions")),
+        missing=() if data.get("missing") == _TRIMMED else _ids(data.get("missing")),
+        trimmed=trimmed,
     )
+
+
+def _job_start(parts: list[str], sender: str | None) -> JobStart | None:
+    """Read a start event from its tag; a minion speaks only for itself."""
+    named = parts[4:] == [sender] and 0 < len(parts[2]) <= MAX_ID
+    return JobStart(parts[2], parts[4]) if named else None
+
+
+def _worker_stats(data: dict[str, Any]) -> WorkerStats:
+    """Read what a worker has counted (salt/master.py, `MWorker._post_stats`: `mean` is the mean time of the runs)."""
+    seconds, stats = _number(data.get("time")), data.get("stats")
+    if not seconds or not isinstance(stats, dict):
+        raise EventError("the statistics of a worker are none")
+    commands = {}
+    for command, counted in stats.items():
+        runs, mean = (_number(counted.get(key)) if isinstance(counted, dict) else None for key in ("runs", "mean"))
+        if runs is None or mean is None or not isinstance(command, str):
+            raise EventError("the statistics of a worker are none")
+        commands[command[:MAX_ID]] = (int(runs), runs * mean)
+    return WorkerStats(_text(data, "worker"), seconds, commands)
+
+
+def _number(value: object) -> float | None:
+    """Return a number that a duration or a count can be."""
+    usable = isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value < _HUGE
+    return float(value) if usable else None  # type: ignore[arg-type] # it is a number
 
 
 def _job_return(data: dict[str, Any]) -> JobReturn:
@@ -195,6 +250,7 @@ def _job_return(data: dict[str, Any]) -> JobReturn:
         scheduled="schedule" in data,
         asks_for=asks_for,
         empty="return" in data and not data["return"],
+        sent=_number(data.get("ts")),
     )
 
 

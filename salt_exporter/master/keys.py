@@ -75,6 +75,14 @@ class KeyStore:
         return ids
 
 
+def syndics(cachedir: Path) -> frozenset[str]:
+    """Return the ids of the syndics below this master: jobs name them and they never return (3006 to 3008)."""
+    try:
+        return frozenset(os.listdir(cachedir / "syndics"))  # noqa: PTH208 - 5x faster
+    except OSError:  # most masters have none, and what cannot be listed makes nothing wrong but an expectation
+        return frozenset()
+
+
 def _settled(mtime_ns: int) -> bool:
     """Tell whether a file changed so long ago that a later change must show another mtime (ticks are 4 to 10 ms)."""
     return abs(time.time_ns() - mtime_ns) > 1_000_000_000

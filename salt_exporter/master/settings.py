@@ -42,6 +42,7 @@ _NAMES: Final = (
         "ret_port",
     ),
     *("ipc_mode", "tcp_master_pub_port", "cache", "keys.cache_driver", "worker_pools", "worker_pools_enabled"),
+    *("hash_type", "master_job_cache", "ext_job_cache"),
     *(option.name for option in OPTIONS),
 )
 
@@ -72,6 +73,9 @@ class MasterSettings:
     pools: Mapping[str, int]  # configured workers by pool; before 3008 there is one, "default"
     cache_driver: str
     keys_driver: str
+    hash_type: str  # of the jid, in the names of the job cache's directories
+    master_job_cache: str
+    ext_job_cache: str  # "" if none
     process: MasterProcess | None
     changed_since_start: bool  # a configuration file is newer than the running process
 
@@ -233,6 +237,9 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
             pools=_pools(raw, options),
             cache_driver=str(raw["cache"]),
             keys_driver=str(raw["keys.cache_driver"] or "localfs_key"),
+            hash_type=str(raw["hash_type"] or "sha256"),
+            master_job_cache=str(raw["master_job_cache"] or "local_cache"),
+            ext_job_cache=str(raw["ext_job_cache"] or ""),
             process=process,
             changed_since_start=_changed_since_start(answer, process),
         )

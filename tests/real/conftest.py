@@ -16,6 +16,8 @@ import pytest
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from salt_exporter.demo.programs import SaltPrograms
+from tests.real import arena
+from tests.real.arena import Arena
 from tests.real.exporter import Exporter
 from tests.real.namespaces import Network, delete_leftovers
 
@@ -36,7 +38,7 @@ _MINION_ADDRESSES: Mapping[str, tuple[str, ...]] = {
 }
 
 # A key that nobody has the private half of.
-_GHOST_KEY = """\
+GHOST_KEY = """\
 -----BEGIN PUBLIC KEY-----
 MIIBIjANBgkqhkiG9w0BAQEFAAOCAQ8AMIIBCgKCAQEAod8mT7QE9GByOM8ePYpQ
 +0NOdDHFNf+nPHd43dlgldvsyEbpSlSCRu2fVS1KjXLKk38GO8gXNjvLejtOuxO0
@@ -57,8 +59,7 @@ class SaltLine(NamedTuple):
 
 
 def _installed() -> dict[str, Path]:
-    # Taken out of the environment, for the exporter refuses variables of this name that are none of its settings.
-    named = os.environ.pop("SALT_EXPORTER_TEST_SALTS", None)
+    named = os.environ.get("SALT_EXPORTER_TEST_SALTS")
     if named is None:
         return {folder.parent.name: folder for folder in sorted(_ROOT.glob(".salt/*/bin"))}
     pairs = (item.partition("=") for item in named.split(":") if item)
@@ -107,7 +108,7 @@ def lab(salt_line: SaltLine, network: Network) -> Iterator[Lab]:
     }
     with closing(Cleaner()) as cleaner:
         lab = Lab(cleaner, salt_line.programs, options=options, prefix=network.prefix("master"))
-        lab.accept_key("ghost", _GHOST_KEY)
+        lab.accept_key("ghost", GHOST_KEY)
         lab.start_master()
         lab.wait_master_ready()
         for minion, (address, *_) in _MINION_ADDRESSES.items():
@@ -115,6 +116,35 @@ def lab(salt_line: SaltLine, network: Network) -> Iterator[Lab]:
             lab.start_minion(minion, {"ipv6": ipv6}, network.prefix(minion), _MASTER_ADDRESSES[ipv6])
         lab.wait_minions(_MINION_ADDRESSES)
         yield lab
+
+
+@pytest.fixture(scope="session")
+def arena_network(network: Network) -> Network:
+    """Return the network with nodes for the arena."""
+    network.add("arena", f"{arena.MASTER}/24")
+    for number, minion in enumerate((*arena.MINIONS, *arena.MORE_MINIONS), 11):
+        network.add(minion, f"10.78.0.{number}/24")
+    return network
+
+
+@pytest.fixture(scope="session", name="arena")
+def _arena(salt_line: SaltLine, arena_network: Network, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arena]:
+    """Yield the arena; heartbeats follow one another quickly so that nobody waits for them."""
+    options = {"interface": arena.MASTER, "timeout": 2, "gather_job_timeout": 2}
+    options |= {"pub_hwm": arena.HWM, "zmq_heartbeat_ivl": 2000}
+    with closing(Cleaner()) as cleaner:
+        lab = Lab(cleaner, salt_line.programs, options=options, prefix=arena_network.prefix("arena"))
+        lab.accept_key("ghost", GHOST_KEY)
+        lab.start_master()
+        lab.wait_master_ready()
+        for minion in arena.MINIONS:
+            # One runs each job in a process of its own, as by default; the others are quicker.
+            lab.start_minion(
+                minion, {"multiprocessing": minion == "charlie"}, arena_network.prefix(minion), arena.MASTER
+            )
+        lab.wait_minions(arena.MINIONS)
+        with closing(Arena(lab, arena_network, tmp_path_factory.mktemp("state"))) as scene:
+            yield scene
 
 
 def _with_prefix_length(address: str) -> str:

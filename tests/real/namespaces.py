@@ -48,6 +48,14 @@ class Network:
         """Undo `cut_link`."""
         _ip(_HUB, f"link set dev {node} master bridge")
 
+    def block_port(self, node: str, port: int) -> None:
+        """Drop all packets from a node to a TCP port, as a firewall does."""
+        _ip(node, f"xfrm policy add dir out src 0.0.0.0/0 dst 0.0.0.0/0 proto tcp dport {port} action block")
+
+    def unblock_ports(self, node: str) -> None:
+        """Undo `block_port`."""
+        _ip(node, "xfrm policy flush")
+
     def close(self) -> None:
         """Delete all namespaces; what still runs in one keeps it, without a name and without a link."""
         for node in (*self._nodes, _HUB):
@@ -72,7 +80,8 @@ def _add_namespace(name: str) -> None:
 
 
 def _delete_namespace(name: str) -> None:
-    _run("ip", "netns", "delete", name)
+    # Another run may delete the same leftover.
+    subprocess.run(["ip", "netns", "delete", name], check=False, stderr=subprocess.DEVNULL)
 
 
 def _ip(node: str, command: str) -> None:

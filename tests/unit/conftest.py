@@ -6,7 +6,7 @@ import asyncio
 import socket
 import threading
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -14,6 +14,8 @@ from salt_exporter.metric import Metric, Sample, gauge
 from salt_exporter.scrape import Scraper
 from salt_exporter.server import BoundedServer
 from salt_exporter.web import Busy, application
+from salt_exporter.web_config.live import Active
+from tests.unit.daemons import Daemon
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -46,15 +48,18 @@ def make_collector() -> MakeCollector:
 class Site:
     """The exporter's web server on a free port of the loopback, in a thread of its own."""
 
-    def __init__(self, collectors: Sequence[Collector], telemetry_path: str, max_connections: int) -> None:
+    def __init__(
+        self, collectors: Sequence[Collector], telemetry_path: str, max_connections: int, more: Sequence[Any]
+    ) -> None:
         self.address = ("", 0)
         self.ready = True  # what the site answers when asked
-        self.rows: list[tuple[str, str]] = []  # of the landing page
         self.busy = Busy()
+        self.web_config = Active()  # as the site serves it; `use` changes it
         self.server: BoundedServer
         self._collectors = collectors
         self._telemetry_path = telemetry_path
         self._max_connections = max_connections
+        self._more = more
         self._started = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()))
         self._thread.start()
@@ -63,7 +68,15 @@ class Site:
     async def _run(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._end = asyncio.Event()
-        web = application(Scraper(self._collectors), self.busy, lambda: self.ready, self._summary, self._telemetry_path)
+        scraper = Scraper(self._collectors)
+        web = application(
+            scraper,
+            self.busy,
+            lambda: self.ready,
+            self._telemetry_path,
+            lambda: self.web_config,
+            self._more,
+        )
         self.server = BoundedServer(web, max_connections=self._max_connections)
         (self.address,) = self.server.listen_on([("127.0.0.1", 0)])
         self._started.set()
@@ -71,8 +84,17 @@ class Site:
         self.server.stop()
         await self.server.close_all_connections()
 
-    async def _summary(self) -> list[tuple[str, str]]:
-        return self.rows
+    def use(self, web_config: Active) -> None:
+        """Serve with another web configuration from now on."""
+
+        def apply() -> None:
+            self.web_config = web_config
+            self.server.use_tls(web_config.tls, web_config.admits)
+            applied.set()
+
+        applied = threading.Event()
+        self._loop.call_soon_threadsafe(apply)
+        applied.wait()
 
     def stop(self) -> None:
         """Close all connections and end the thread."""
@@ -96,11 +118,30 @@ def serve() -> Iterator[Serve]:
     sites: list[Site] = []
 
     def start(
-        collectors: Sequence[Collector] = (), telemetry_path: str = "/metrics", max_connections: int = 16
+        collectors: Sequence[Collector] = (),
+        telemetry_path: str = "/metrics",
+        max_connections: int = 16,
+        more: Sequence[Any] = (),
     ) -> Site:
-        sites.append(Site(collectors, telemetry_path, max_connections))
+        sites.append(Site(collectors, telemetry_path, max_connections, more))
         return sites[-1]
 
     yield start
     for site in sites:
         site.stop()
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Daemon]]:
+    """Return a starter of daemons; those that still run at the end are killed."""
+    daemons: list[Daemon] = []
+
+    def begin(*arguments: str, **settings: Any) -> Daemon:  # noqa: ANN401 - those of Daemon
+        folder = tmp_path_factory.mktemp("daemon") / "own"
+        daemons.append(Daemon(folder, *arguments, **settings))
+        return daemons[-1].await_start()
+
+    yield begin
+    for daemon in daemons:
+        daemon.process.kill()
+        daemon.process.wait()

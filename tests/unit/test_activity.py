@@ -6,6 +6,7 @@ import pytest
 
 from salt_exporter.analysis import activity
 from salt_exporter.analysis.activity import Activity
+from salt_exporter.analysis.deadlines import Deadlines
 from salt_exporter.analysis.jobs import JobLedger
 from salt_exporter.master.events import Event, JobNew, JobReturn
 
@@ -15,7 +16,7 @@ DEADLINE = 60.0
 @pytest.fixture
 def seen() -> Activity:
     """Return an activity that has seen nothing."""
-    return Activity(JobLedger(DEADLINE, max_functions=10, max_jobs=10))
+    return Activity(JobLedger(Deadlines(DEADLINE), max_functions=10, max_jobs=10))
 
 
 def sign(minion: str, kind: str = "other", stamp: float | None = None) -> Event:
@@ -26,6 +27,12 @@ def sign(minion: str, kind: str = "other", stamp: float | None = None) -> Event:
 def new(jid: str, *minions: str) -> Event:
     """Return the event of a published job."""
     return Event("job_new", 1000.0, None, JobNew(jid, "test.ping", minions, ()))
+
+
+def close(seen: Activity, now: float) -> None:
+    """Close the jobs that are due."""
+    for job in seen.jobs.due(now):
+        seen.jobs.close(job, now, now, None, {})
 
 
 def answer(jid: str, minion: str) -> Event:
@@ -90,9 +97,9 @@ def test_jobs_follow_their_events_in_order(seen: Activity) -> None:
     seen.take([new("1", "web1", "web2"), answer("1", "web1"), answer("1", "web2")], 0, 10.0, 100.0)
     assert (1, 0) == (seen.jobs.in_flight, seen.jobs.outstanding)
 
-    seen.tick(11.0)
+    assert [] == seen.jobs.due(11.0)
     assert 1 == seen.jobs.in_flight
-    seen.tick(12.0)
+    close(seen, 12.0)
 
     counters = seen.jobs.functions["test.ping"]
     assert 0 == seen.jobs.in_flight
@@ -104,6 +111,6 @@ def test_gap_reaches_the_jobs(seen: Activity) -> None:
     """A job during which the bus was lost does not end as incomplete."""
     seen.take([new("1", "web1")], 0, 10.0, 100.0)
     seen.gap()
-    seen.tick(10.0 + DEADLINE)
+    close(seen, 10.0 + DEADLINE)
 
     assert {"complete": 0, "incomplete": 0, "unknown": 1} == seen.jobs.functions["test.ping"].closed

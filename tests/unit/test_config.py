@@ -25,6 +25,7 @@ ROOT = Path(__file__).parents[2]
 GIVEN: dict[str, tuple[str, object]] = {
     "web.listen-address": ("127.0.0.1:14800,[::1]:14800", (("127.0.0.1", 14800), ("::1", 14800))),
     "web.telemetry-path": ("/salt/metrics", "/salt/metrics"),
+    "web.config.file": ("/srv/web.yml", Path("/srv/web.yml")),
     "web.max-connections": ("7", 7),
     "log.level": ("debug", "debug"),
     "log.format": ("json", "json"),
@@ -36,8 +37,11 @@ GIVEN: dict[str, tuple[str, object]] = {
     "presence.max-series": ("12", 12),
     "presence.last-seen-all": ("true", True),
     "jobs.deadline": ("2m", 120.0),
+    "jobs.deadlines": ("x.*=2m, [a-c]?=1h", (("x.*", 120.0), ("[a-c]?", 3600.0))),
     "jobs.max-functions": ("3", 3),
     "jobs.max-in-flight": ("4", 4),
+    "journal.max-age": ("7d", 7 * 86400.0),
+    "journal.max-rows": ("10", 10),
     "probe.publish": ("false", False),
     "probe.request": ("no", False),
     "probe.request-interval": ("30s", 30.0),
@@ -198,6 +202,11 @@ BAD += [
     ("salt.config-dir", ""),
     ("presence.last-seen-all", "maybe"),
     ("jobs.max-functions", "x"),
+    ("jobs.deadlines", "state.*"),
+    ("jobs.deadlines", "state.*=soon"),
+    ("jobs.deadlines", "=1m"),
+    ("jobs.deadlines", "a b=1m"),
+    ("journal.max-rows", "0"),
 ]
 BAD += [
     ("sampler.interval", text) for text in ["", "0", "0s", "-1s", "5 s", "5x", "nan", "inf", "1e3", "400d", "9" * 400]
@@ -246,7 +255,8 @@ def test_any_value_is_taken_or_refused(name: str, value: object, monkeypatch: py
     except ConfigError as refusal:
         assert name in str(refusal)  # noqa: PT017 - that there is an error is not the point
     else:
-        assert type(SETTINGS[name].default) is type(field_of(loaded, name))
+        kind = type(SETTINGS[name].default)
+        assert type(field_of(loaded, name)) in ((kind, type(Path())) if kind is type(None) else (kind,))
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,8 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "salt_exporter_sample_age_seconds": ("gauge", ("source",)),
     "salt_exporter_config_last_reload_successful": ("gauge", ()),
     "salt_exporter_config_last_reload_success_timestamp_seconds": ("gauge", ()),
+    "salt_exporter_web_config_reload_successful": ("gauge", ()),
+    "salt_exporter_web_config_reload_success_timestamp_seconds": ("gauge", ()),
 }
 
 # The metrics of Salt 3008's own OpenTelemetry module on the master (salt/utils/metrics.py), as it exports them.
@@ -94,8 +96,10 @@ SALTS_OWN = {
 
 # Every label there is. A new one is thought about first: what bounds its values, whatever the network sends?
 BOUNDED_LABELS = {
+    "cause",  # 11 (analysis/causes.py)
     "channel",  # 2
     "collector",  # as many as there are
+    "command",  # 50, then "other" (analysis/workers.py)
     "function",  # jobs.max-functions
     "id",  # 1
     "kind",  # a closed set (master/events.py)

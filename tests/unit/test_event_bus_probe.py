@@ -60,7 +60,7 @@ def test_event(tmp_path: Path) -> None:
     """The event is one that our own reader takes for kind other, with a stamp of now, and nobody's sign of life."""
     with _bus(tmp_path) as (_probe, _results, body):
         event = decode(body())
-    assert ("other", None, None) == (event.kind, event.minion, event.job)
+    assert ("other", None, None) == (event.kind, event.minion, event.detail)
     assert event.stamp
     assert abs(event.stamp - time.time()) < 10
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from datetime import datetime, timezone
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from salt_exporter.master import events
 from salt_exporter.master.events import (
     KINDS,
     MAX_FUNCTION,
@@ -22,10 +24,12 @@ from salt_exporter.master.events import (
     EventError,
     JobNew,
     JobReturn,
+    JobStart,
+    WorkerStats,
     decode,
     kind_of,
 )
-from salt_exporter.master.wire import Framer
+from salt_exporter.master.wire import MAX_HEAD, Framer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +78,7 @@ def body(tag: str, data: object) -> bytes:
 def returned(**data: object) -> JobReturn:
     """Return what a minion's return with these fields, beside those all have, is decoded to."""
     fields = {"cmd": "_return", "id": "web1", "jid": JID, "fun": "test.ping", "return": True} | data
-    job = decode(body(f"salt/job/{JID}/ret/web1", fields)).job
+    job = decode(body(f"salt/job/{JID}/ret/web1", fields)).detail
     assert isinstance(job, JobReturn)
     return job
 
@@ -101,7 +105,7 @@ def test_recorded_events_are_of_the_known_kinds(line: str) -> None:
 @every_line
 def test_recorded_jobs_are_what_the_commands_published(line: str) -> None:
     """The functions, the expected minions and those without a key, in the order of the commands."""
-    jobs = [event.job for event in recorded(line) if isinstance(event.job, JobNew)]
+    jobs = [event.detail for event in recorded(line) if isinstance(event.detail, JobNew)]
 
     assert [job[:3] for job in JOBS_RECORDED] == [(job.function, job.minions, job.missing) for job in jobs]
     assert len(jobs) == len({job.jid for job in jobs})
@@ -111,13 +115,13 @@ def test_recorded_jobs_are_what_the_commands_published(line: str) -> None:
 def test_recorded_returns_belong_to_their_jobs(line: str) -> None:
     """Each return of web1 has the jid, the function and the success of the job it answers, and proves web1 alive."""
     events = recorded(line)
-    jids = {event.job.jid: number for number, event in enumerate(events) if isinstance(event.job, JobNew)}
+    jids = {event.detail.jid: number for number, event in enumerate(events) if isinstance(event.detail, JobNew)}
     expected = {
         (jid, function, success)
         for jid, (function, _minions, _missing, success) in zip(jids, JOBS_RECORDED, strict=True)
         if success is not None
     }
-    returns = [(event.minion, event.job) for event in events if isinstance(event.job, JobReturn)]
+    returns = [(event.minion, event.detail) for event in events if isinstance(event.detail, JobReturn)]
 
     assert expected == {(job.jid, job.function, job.success) for _, job in returns}
     assert len(expected) == len(returns)
@@ -127,7 +131,7 @@ def test_recorded_returns_belong_to_their_jobs(line: str) -> None:
 @every_line
 def test_recorded_find_job_answer_says_which_job_still_runs(line: str) -> None:
     """The answer to `find_job` names the jid of test.sleep, and that it runs."""
-    jobs = [event.job for event in recorded(line) if event.job]
+    jobs = [event.detail for event in recorded(line) if event.detail]
     (sleep,) = (job.jid for job in jobs if isinstance(job, JobNew) and job.function == "test.sleep")
     (answer,) = (job for job in jobs if isinstance(job, JobReturn) and job.function == "saltutil.find_job")
 
@@ -147,11 +151,11 @@ def test_recorded_forged_return_proves_only_its_sender_alive(line: str) -> None:
 @every_line
 def test_recorded_stamps_are_the_time_of_the_event(line: str) -> None:
     """The time stamps of all lines are read as UTC: a job's is that of its jid, made a moment before."""
-    events = [event for event in recorded(line) if isinstance(event.job, JobNew)]
+    events = [event for event in recorded(line) if isinstance(event.detail, JobNew)]
 
     for event in events:
-        assert isinstance(event.job, JobNew)
-        made = datetime.strptime(event.job.jid, "%Y%m%d%H%M%S%f").replace(tzinfo=timezone.utc)
+        assert isinstance(event.detail, JobNew)
+        made = datetime.strptime(event.detail.jid, "%Y%m%d%H%M%S%f").replace(tzinfo=timezone.utc)
         assert event.stamp is not None
         assert 0 <= event.stamp - made.timestamp() < 0.5
 
@@ -258,6 +262,243 @@ def test_event_fired_by_a_minion_under_a_tag_of_the_master_is_recognised(tag: st
     assert Event("other", None, "web1", None) == decode(body(tag, data))
 
 
+# --- start events ---
+
+
+def test_start_event_is_of_its_sender() -> None:
+    """The minion that accepts a job fires the event itself: tag and true sender agree."""
+    data = {"cmd": "_minion_event", "id": "web1", "data": {"jid": JID}, "_stamp": STAMP}
+
+    expected = Event("job_start", 1795342500.25, "web1", JobStart(JID, "web1"))
+    assert expected == decode(body(f"salt/job/{JID}/start/web1", data))
+
+
+@pytest.mark.parametrize(
+    "tag",
+    [
+        f"salt/job/{JID}/start/web2",  # in the name of another one
+        f"salt/job/{JID}/start/web1/more",
+        f"salt/job/{JID}/start/",
+        f"salt/job/{JID}/start",
+        "salt/job//start/web1",
+        f"salt/job/{'9' * (MAX_ID + 1)}/start/web1",
+    ],
+)
+def test_minion_starts_jobs_only_for_itself(tag: str) -> None:
+    """What a minion says for others, or about no job, proves it alive and no more."""
+    assert Event("job_start", None, "web1", None) == decode(body(tag, {"cmd": "_minion_event", "id": "web1"}))
+
+
+@pytest.mark.parametrize("sender", [None, "", 5, ["web1"]])
+def test_start_event_of_nobody_is_of_nobody(sender: object) -> None:
+    """A sender that is no id starts nothing, whatever the tag says."""
+    assert decode(body(f"salt/job/{JID}/start/", {"cmd": "_minion_event", "id": sender}))[2:] == (None, None)
+
+
+def test_start_event_that_nobody_has_sent_starts_nothing() -> None:
+    """Without the master's mark nothing tells who fired it."""
+    assert Event("job_start", None, None, None) == decode(body(f"salt/job/{JID}/start/web1", {"id": "web1"}))
+
+
+# --- statistics of workers ---
+
+_COUNTED: dict[str, Any] = {"runs": 3, "mean": 0.5, "time": 0.0}
+
+
+def worker(**data: object) -> dict[str, object]:
+    """Return the data of a worker's statistics with these fields."""
+    return {"time": 60.25, "worker": "MWorker-0", "stats": {"_return": _COUNTED}} | data
+
+
+def test_worker_tells_runs_and_their_time() -> None:
+    """Runs by command, and the time of all of them from their mean; the length of the time it tells about."""
+    stats = {"_return": _COUNTED, "_pillar": {"runs": 2, "mean": 1.5}, "_minion_event": {"runs": 0, "mean": 0}}
+    event = decode(body("salt/stats/MWorker-0", worker(stats=stats, _stamp=STAMP)))
+
+    commands = {"_return": (3, 1.5), "_pillar": (2, 3.0), "_minion_event": (0, 0.0)}
+    assert Event("stats", 1795342500.25, None, WorkerStats("MWorker-0", 60.25, commands)) == event
+
+
+def test_worker_that_has_done_nothing_is_one() -> None:
+    """No commands are no error."""
+    assert WorkerStats("MWorker-0", 60.25, {}) == decode(body("salt/stats/MWorker-0", worker(stats={}))).detail
+
+
+def test_names_of_commands_are_cut() -> None:
+    """A command is a request's own word: it is not longer than an id."""
+    long = {"x" * 5000: _COUNTED}
+    detail = decode(body("salt/stats/x", worker(stats=long))).detail
+
+    assert isinstance(detail, WorkerStats)
+    assert ["x" * MAX_ID] == list(detail.commands)
+
+
+_ODD: tuple[tuple[str, tuple[Any, ...]], ...] = (
+    ("time", (None, 0, 0.0, -1.0, "60", True, float("nan"), float("inf"), 1e12, [60])),
+    ("worker", (None, "", 5, "x" * (MAX_ID + 1))),
+    ("stats", (None, [], "x", "VALUE_TRIMMED", {"_return": None}, {"_return": []}, {5: _COUNTED})),
+    ("stats", ({"_return": {}}, {"_return": {"runs": 1}}, {"_return": {"mean": 1.0}})),
+    ("stats", tuple({"_return": _COUNTED | {"runs": odd}} for odd in (-1, "3", None, True, 1e12, float("nan")))),
+    ("stats", tuple({"_return": _COUNTED | {"mean": odd}} for odd in (-0.1, "x", None, False, float("inf")))),
+    ("stats", ({"_return": _COUNTED, "_pillar": "VALUE_TRIMMED"},)),
+)
+
+
+@pytest.mark.parametrize("odd", [{field: value} for field, values in _ODD for value in values], ids=repr)
+def test_statistics_that_make_no_sense_are_refused(odd: dict[str, object]) -> None:
+    """One value that no duration or count can be, and nothing of the event is counted."""
+    with pytest.raises(EventError):
+        decode(body("salt/stats/MWorker-0", worker(**odd)))
+
+
+@pytest.mark.parametrize("size", [10, 5000])
+def test_statistics_may_be_large(size: int) -> None:
+    """Stepping over what nobody asked for keeps the statistics."""
+    event = decode(body("salt/stats/MWorker-0", worker(more="x" * size)))
+
+    assert WorkerStats("MWorker-0", 60.25, {"_return": (3, 1.5)}) == event.detail
+
+
+def test_statistics_that_a_minion_fires_are_none() -> None:
+    """Only the master's own workers are counted."""
+    assert Event("other", None, "web1", None) == decode(
+        body("salt/stats/MWorker-0", worker(cmd="_minion_event", id="web1"))
+    )
+
+
+# --- what Salt cuts out of events beyond max_event_size ---
+
+
+@pytest.mark.parametrize("field", ["tgt", "arg", "user", "kwargs"])
+def test_job_keeps_its_minions_where_something_else_was_cut_out(field: str) -> None:
+    """Large arguments, say, are cut out of an event whose list of minions is small."""
+    data = {"jid": JID, "fun": "test.ping", "minions": ["web1"], "missing": ["nokey"]} | {field: "VALUE_TRIMMED"}
+
+    assert JobNew(JID, "test.ping", ("web1",), ("nokey",)) == decode(body(f"salt/job/{JID}/new", data)).detail
+
+
+@pytest.mark.parametrize(
+    ("minions", "missing", "expected"),
+    [
+        ("VALUE_TRIMMED", ["nokey"], ((), ("nokey",), True)),
+        ("VALUE_TRIMMED", "VALUE_TRIMMED", ((), (), True)),
+        ("VALUE_TRIMMED", None, ((), (), True)),
+        (["web1"], "VALUE_TRIMMED", (("web1",), (), False)),
+        (["VALUE_TRIMMED"], [], (("VALUE_TRIMMED",), (), False)),  # a minion may have any name
+    ],
+)
+def test_list_of_minions_that_was_cut_out_is_marked(
+    minions: object, missing: object, expected: tuple[tuple[str, ...], tuple[str, ...], bool]
+) -> None:
+    """A job for so many that the event would be too large says that, and is no job for nobody."""
+    data = {"jid": JID, "fun": "test.ping", "minions": minions, "missing": missing}
+
+    assert JobNew(JID, "test.ping", *expected) == decode(body(f"salt/job/{JID}/new", data)).detail
+
+
+@pytest.mark.parametrize("field", ["return", "fun_args", "out", "metadata", "success", "schedule"])
+def test_return_counts_where_something_was_cut_out(field: str) -> None:
+    """The body of a return is what is cut out most often."""
+    job = returned(**{field: "VALUE_TRIMMED"})
+
+    assert JobReturn(JID, "test.ping", "web1", True, field == "schedule", "", False) == job  # noqa: FBT003 - in order
+
+
+def test_answer_that_was_cut_out_is_one() -> None:
+    """The answer to find_job holds the job's arguments, and may be too large for an event: then it runs."""
+    job = returned(fun="saltutil.find_job", fun_args=[JID], **{"return": "VALUE_TRIMMED"})
+
+    assert (JID, False) == (job.asks_for, job.empty)
+
+
+@pytest.mark.parametrize(
+    ("sent", "expected"),
+    [
+        (1795342500, 1795342500.0),
+        (1795342500.75, 1795342500.75),
+        (0, 0.0),
+        (None, None),
+        ("1795342500", None),
+        (-1, None),
+        (True, None),
+        (10**12, None),
+        (2**64 - 1, None),
+        (float("nan"), None),
+        (float("inf"), None),
+        ([1795342500], None),
+        (b"1795342500", None),
+        ("VALUE_TRIMMED", None),
+    ],
+)
+@pytest.mark.parametrize("padding", [0, 5000])
+def test_time_of_sending_is_read_or_left_out(sent: object, expected: float | None, padding: int) -> None:
+    """A minion's clock says what it says; what is no time costs only itself."""
+    assert expected == returned(ts=sent, more="x" * padding).sent
+
+
+@pytest.mark.parametrize(
+    "jid",
+    [
+        "../../../etc/passwd",
+        "a/b/c",
+        "/",
+        "9" * MAX_ID,
+        "jid\nwith\x00control",
+        "١٢٣",
+        "blåbær",
+        "\U0001f9c2",
+        " ",
+    ],
+)
+def test_absurd_jid_is_a_jid(jid: str) -> None:
+    """A jid is only ever compared: whatever text it is, publication and return of it belong together."""
+    new = decode(body(f"salt/job/{jid}/new", {"jid": jid, "fun": "test.ping", "minions": ["web1"]}))
+    assert isinstance(new.detail, JobNew) or new.kind == "other"  # slashes make another tag
+    job = returned(jid=jid)
+
+    assert jid == job.jid
+    if isinstance(new.detail, JobNew):
+        assert jid == new.detail.jid
+
+
+@pytest.mark.parametrize("jid", [None, "", 0, 20261122101500000000 % 10**18, 1.5, True, [], {}, b"\xff", "9" * 300])
+def test_jid_that_is_no_text_is_refused(jid: object) -> None:
+    """Salt's jids are text: an event without one is nobody's job, and is counted as a bad one."""
+    with pytest.raises(EventError):
+        decode(body("salt/job/x/new", {"jid": jid, "fun": "test.ping", "minions": ["web1"]}))
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"salt/job/1/ret/web1\n\n\x83\xa3jid\xa31\xff2\xa2id\xa4web1\xa3fun\xa9test.ping",
+        b"salt/job/\xff\xfe/ret/web1\n\n\x83\xa3jid\xa31\xff2\xa2id\xa4web1\xa3fun\xa9test.ping",
+    ],
+)
+def test_jid_that_is_no_utf8_is_shown_as_text(raw: bytes) -> None:
+    """Bytes that are no UTF-8 come out as the mark for them, in tag and fields."""
+    detail = decode(raw).detail
+
+    assert isinstance(detail, JobReturn)
+    assert "1\ufffd2" == detail.jid
+
+
+def test_return_of_several_functions() -> None:
+    """A job of several functions is one return: one name, a success if all were, its jid and sender as ever."""
+    functions = ["test.ping", "state.apply"]
+    data = {
+        "fun": functions,
+        "fun_args": [[], ["web"]],
+        "return": {"test.ping": True, "state.apply": {}},
+        "success": {"test.ping": True, "state.apply": True},
+        "retcode": {"test.ping": 0, "state.apply": 2},
+        "ts": 1795342500,
+    }
+    expected = JobReturn(JID, "test.ping,state.apply", "web1", False, False, "", False, 1795342500.0)  # noqa: FBT003 - in order
+
+    assert expected == returned(**data)
+
+
 @pytest.mark.parametrize(
     ("data", "success"),
     [
@@ -357,13 +598,13 @@ def test_large_new_event_keeps_all_minions() -> None:
         "arg": ["x" * 5000],
     }
 
-    assert JobNew(JID, "test.ping", tuple(minions), ("nokey",)) == decode(body(f"salt/job/{JID}/new", data)).job
+    assert JobNew(JID, "test.ping", tuple(minions), ("nokey",)) == decode(body(f"salt/job/{JID}/new", data)).detail
 
 
 @pytest.mark.parametrize("minions", [[], None])
 def test_job_that_names_nobody_is_an_event(minions: object) -> None:
     """A master of masters may name no minions: they are unknown, which is no error."""
-    job = decode(body(f"salt/job/{JID}/new", {"jid": JID, "fun": "test.ping", "minions": minions})).job
+    job = decode(body(f"salt/job/{JID}/new", {"jid": JID, "fun": "test.ping", "minions": minions})).detail
 
     assert JobNew(JID, "test.ping", (), ()) == job
 
@@ -471,13 +712,26 @@ _likely = {
     "cmd": st.sampled_from(("_return", "_minion_event")) | _anything,
     "_stamp": st.sampled_from((STAMP, STAMP + "+00:00")) | st.text(max_size=32) | _anything,
     "act": st.just("accept") | _anything,
+    "worker": st.just("MWorker-0") | _anything,
+    "time": st.floats() | _anything,
+    "stats": st.dictionaries(
+        st.text(max_size=5), st.fixed_dictionaries({}, optional={"runs": _anything, "mean": st.floats() | _anything})
+    )
+    | _anything,
+    "ts": st.integers(-5, 2**40) | _anything,
 } | dict.fromkeys(("missing", "fun_args", "retcode", "success", "result", "return", "schedule"), _anything)
 _tags = st.sampled_from(
     (
         *(f"salt/job/{JID}/{rest}" for rest in ("new", "ret/web1", "prog/web1/1", "start/web1", "sub/x", "error")),
         *("salt/auth", "salt/beacon/", "salt/beacon", "minion/refresh", "minion/refresh/", "minion_start", "my/tag"),
+        *("salt/stats/MWorker-0", "salt/job//start/", "salt/job/1", JID, ""),
     )
 )
+
+
+def test_fuzzed_fields_are_those_that_are_read() -> None:
+    """What the decoder looks at is what gets values of any type below."""
+    assert events._WANTED <= _likely.keys()
 
 
 @given(_tags, st.fixed_dictionaries({}, optional=_likely), st.sampled_from((0, 3000)))
@@ -490,9 +744,45 @@ def test_fields_of_any_type_raise_nothing_but_event_errors(tag: str, data: dict[
         assert event.kind in KINDS
         assert event.minion is None or 0 < len(event.minion) <= MAX_ID
         assert isinstance(event.stamp, (float, type(None)))
-        if isinstance(event.job, JobReturn):
-            assert isinstance(event.job.success, bool)
-            assert len(event.job.asks_for) <= MAX_ID
+        _check(event.detail)
+
+
+@given(
+    st.lists(st.tuples(_anything, _anything | st.binary() | st.text(max_size=300)), max_size=5), st.integers(1, 3000)
+)
+@settings(deadline=None)
+def test_frames_of_any_types_cost_only_themselves(frames: list[tuple[object, object]], size: int) -> None:
+    """Head and body of a frame may be anything msgpack can say: the good event behind them is read all the same."""
+    good = body("my/tag", {"cmd": "_minion_event", "id": "web1"})
+    stream = b"".join(msgpack.packb({"head": head, "body": content}) for head, content in frames)
+    stream += bytes(MAX_HEAD) + msgpack.packb({"head": {}, "body": good})
+    framer = Framer()
+    found = [
+        _decode_or_refuse(raw)
+        for start in range(0, len(stream), size)
+        for raw in framer.feed(stream[start : start + size])
+    ]
+
+    assert Event("other", None, "web1", None) == found[-1]
+    assert len(found) <= len(stream)
+
+
+def _check(detail: object) -> None:
+    if isinstance(detail, JobReturn):
+        assert isinstance(detail.success, bool)
+        assert len(detail.asks_for) <= MAX_ID
+        assert detail.sent is None or 0 <= detail.sent < math.inf
+        assert 0 < len(detail.jid) <= MAX_ID
+        assert 0 < len(detail.minion) <= MAX_ID
+    elif isinstance(detail, JobNew):
+        assert all(len(minion) <= MAX_ID for minion in detail.minions + detail.missing)
+        assert not (detail.trimmed and detail.minions)
+    elif isinstance(detail, WorkerStats):
+        assert 0 < detail.seconds < math.inf
+        for runs, seconds in detail.commands.values():
+            assert isinstance(runs, int)
+            assert 0 <= runs < math.inf
+            assert 0 <= seconds < math.inf
 
 
 def _decode_or_refuse(raw: bytes) -> Event | None:

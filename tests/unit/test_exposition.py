@@ -15,10 +15,12 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from salt_exporter.collectors import ALL
 from salt_exporter.exposition import compress, render
-from salt_exporter.metric import Distribution, counter, gauge, histogram
+from salt_exporter.metric import Distribution, Exemplar, counter, gauge, histogram
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from prometheus_client import Metric as Family
 
     from salt_exporter.metric import HistogramValue, Metric, Sample
 
@@ -154,6 +156,59 @@ def test_all_families_can_be_read(accept: str) -> None:
     assert {metric.name for metric in metrics} == {
         name.removesuffix("_bucket").removesuffix("_count").removesuffix("_sum") for name, _labels in found
     }
+
+
+def exemplars(body: bytes) -> list[tuple[dict[str, str], float, float]]:
+    """Return labels, value and time of all exemplars, as Prometheus' parser of OpenMetrics understands them."""
+    families: Iterable[Family] = parse_openmetrics(body.decode())  # type: ignore[no-untyped-call]
+    found = [sample.exemplar for family in families for sample in family.samples]
+    return [(item.labels, item.value, float(item.timestamp or 0)) for item in found if item]
+
+
+def a_loss(minion: str, jid: str = "20261122101500000000") -> Sample:
+    """Return a counter's sample with an exemplar."""
+    return COUNTER(3, Exemplar({"jid": jid, "minion": minion}, 1.0, 1795342500.25), kind="x")
+
+
+def test_exemplar_is_shown_in_openmetrics_only() -> None:
+    """Who reads OpenMetrics gets job and minion of the newest loss, the text format has no place for them."""
+    body, _content_type = render(FAMILIES, [a_loss("web1"), COUNTER(1, kind="y")], OPENMETRICS)
+    assert [({"jid": "20261122101500000000", "minion": "web1"}, 1.0, 1795342500.25)] == exemplars(body)
+
+    text, _content_type = render(FAMILIES, [a_loss("web1"), COUNTER(1, kind="y")], TEXT)
+    assert b"20261122101500000000" not in text
+    assert b"web1" not in text
+    assert {3.0, 1.0} == set(read(text, TEXT).values())
+
+
+def test_exemplar_is_as_long_as_openmetrics_allows() -> None:
+    """Names and values of its labels together have at most 128 characters; a longer one is left out, not the value."""
+    fits = 128 - len("jid" + "minion" + "20261122101500000000")
+    for length, number in ((fits, 1), (fits + 1, 0)):
+        body, content_type = render(FAMILIES, [a_loss("ø" * length)], OPENMETRICS)
+        assert number == len(exemplars(body))
+        assert [3.0] == list(read(body, content_type).values())
+
+
+@given(LABEL, LABEL, st.floats(0, 1e12))
+def test_any_exemplar_can_be_read(jid: str, minion: str, time: float) -> None:
+    """Whatever ids the network sends, the page stays valid, and an exemplar on it is unchanged."""
+    exemplar = Exemplar({"jid": jid, "minion": minion}, 1.0, time)
+    body, content_type = render(FAMILIES, [COUNTER(3, exemplar, kind="x")], OPENMETRICS)
+
+    assert [3.0] == list(read(body, content_type).values())
+    for labels, value, when in exemplars(body):
+        assert ({"jid": jid, "minion": minion}, 1.0) == (labels, value)
+        assert pytest.approx(time) == when
+
+
+@pytest.mark.parametrize("odd", ['we"b', "we\\b", "we\nb", "we\0b", "we\udc80b"])
+def test_exemplar_that_would_need_escapes_is_left_out(odd: str) -> None:
+    """An example is not worth a page that some parser refuses, or that cannot be written at all."""
+    body, content_type = render(FAMILIES, [a_loss(odd), COUNTER(1, kind="y")], OPENMETRICS)
+
+    assert [] == exemplars(body)
+    assert {3.0, 1.0} == set(read(body, content_type).values())
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+import tracemalloc
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -9,13 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salt_exporter.analysis import jobs
-from salt_exporter.analysis.jobs import OTHER, SETTLE, FunctionCounters, JobLedger
-from salt_exporter.master.events import JobNew, JobReturn
+from salt_exporter.analysis.causes import CAUSES, Cause
+from salt_exporter.analysis.deadlines import Deadlines
+from salt_exporter.analysis.jobs import OTHER, SETTLE, FunctionCounters, Job, JobLedger
+from salt_exporter.master.events import JobNew, JobReturn, JobStart
+from salt_exporter.metric import Exemplar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable, Mapping
 
 DEADLINE = 60.0
+DAY = 86400.0
+WALL = 1_800_000_000.0
 PING = "test.ping"
 
 
@@ -23,15 +31,42 @@ class Ledger(JobLedger):
     """A ledger that is told in few words; times are seconds since the first event."""
 
     def __init__(self, max_functions: int = 10, max_jobs: int = 100) -> None:
-        super().__init__(DEADLINE, max_functions, max_jobs)
+        super().__init__(Deadlines(DEADLINE), max_functions, max_jobs)
 
-    def new(self, jid: str, *minions: str, at: float = 0.0, function: str = PING, stamp: float | None = None) -> None:
+    def tick(
+        self, at: float, cached: Collection[str] | None = None, causes: Mapping[str, Cause] | None = None
+    ) -> dict[str, Cause]:
+        """Close what is due; return who is missing."""
+        missing: dict[str, Cause] = {}
+        for job in self.due(at):
+            missing |= self.close(job, at, WALL + at, cached, causes or {}) or {}
+        return missing
+
+    def new(
+        self,
+        jid: str,
+        *minions: str,
+        at: float = 0.0,
+        function: str = PING,
+        stamp: float | None = None,
+        missing: tuple[str, ...] = (),
+    ) -> None:
         """Publish a job, or more of it."""
-        self.published(JobNew(jid, function, minions, ()), at if stamp is None else stamp, at)
+        self.published(JobNew(jid, function, minions, missing), at if stamp is None else stamp, at)
 
-    def ret(self, jid: str, minion: str, at: float = 1.0, function: str = PING, *, success: bool = True) -> None:
+    def ret(
+        self,
+        jid: str,
+        minion: str,
+        at: float = 1.0,
+        function: str = PING,
+        *,
+        success: bool = True,
+        sent: float | None = None,
+    ) -> None:
         """Let a minion return."""
-        self.returned(JobReturn(jid, function, minion, success, scheduled=False, asks_for="", empty=False), at, at)
+        event = JobReturn(jid, function, minion, success, scheduled=False, asks_for="", empty=False, sent=sent)
+        self.returned(event, at, at)
 
     def find(self, jid: str, minion: str, at: float, *, runs: bool) -> None:
         """Let a minion answer whether it runs a job."""
@@ -43,6 +78,14 @@ class Ledger(JobLedger):
     def of(self, function: str = PING) -> FunctionCounters:
         """Return the counters of a function."""
         return self.functions[function]
+
+    def job(self, jid: str) -> Job:
+        """Return a job in flight."""
+        return self._open[jid]
+
+    def missing(self, function: str = PING) -> dict[Cause, int]:
+        """Return the missing responses by cause; only what happened."""
+        return {cause: number for cause, number in self.of(function).missing.items() if number}
 
     def outcomes(self, function: str = PING) -> dict[str, int]:
         """Return how often jobs of a function ended in which way; only what happened."""
@@ -189,6 +232,397 @@ def test_find_job_itself_is_no_job(ledger: Ledger) -> None:
 
     assert {} == ledger.functions
     assert 0 == ledger.in_flight
+
+
+@pytest.mark.parametrize("runs", [True, False])
+def test_answers_are_kept_while_their_minion_is_expected(ledger: Ledger, *, runs: bool) -> None:
+    """The last answer of each kind is evidence; of minions that have returned, or are nobody's, none is kept."""
+    ledger.new("1", "a", "done")
+    ledger.ret("1", "done")
+    for minion, at in (("a", 10.0), ("a", 20.0), ("done", 20.0), ("stranger", 20.0)):
+        ledger.find("1", minion, at=at, runs=runs)
+
+    job = ledger.job("1")
+    assert ({"a": 20.0}, {}) == ((job.running, job.denied) if runs else (job.denied, job.running))
+
+
+def test_job_is_not_followed_for_longer_than_a_day(ledger: Ledger) -> None:
+    """Whoever goes on saying that it runs: a day after its publication the job is closed."""
+    ledger.new("1", "a", at=5.0)
+    at = 5.0
+    while at < DAY + 2 * DEADLINE:
+        at += DEADLINE / 2
+        ledger.find("1", "a", at=at, runs=True)
+        ledger.tick(at)
+        assert (at < 5.0 + DAY) is bool(ledger.in_flight)
+
+    assert {"incomplete": 1} == ledger.outcomes()
+
+
+# --- start events ---
+
+
+def test_start_event_prolongs_the_job(ledger: Ledger) -> None:
+    """Who accepts a job has a whole deadline from then on, and that it has is remembered."""
+    ledger.new("1", "a", "b")
+    ledger.started(JobStart("1", "a"), 50.0)
+    assert {"a": 50.0} == ledger.job("1").started
+
+    ledger.tick(50.0 + DEADLINE - 0.1)
+    assert 1 == ledger.in_flight
+    ledger.tick(50.0 + DEADLINE)
+    assert {"incomplete": 1} == ledger.outcomes()
+
+
+@pytest.mark.parametrize(("jid", "minion"), [("1", "stranger"), ("1", "done"), ("2", "a"), ("", "")])
+def test_other_start_events_mean_nothing(ledger: Ledger, jid: str, minion: str) -> None:
+    """A start of a minion that need not answer (any more), or of another job, changes nothing."""
+    ledger.new("1", "a", "done")
+    ledger.ret("1", "done")
+    ledger.started(JobStart(jid, minion), 50.0)
+    assert {} == ledger.job("1").started
+
+    ledger.tick(DEADLINE)
+    assert {"incomplete": 1} == ledger.outcomes()
+
+
+def test_start_event_of_a_closed_job_means_nothing(ledger: Ledger) -> None:
+    """A job that has ended does not begin again."""
+    ledger.new("1", "a")
+    ledger.tick(DEADLINE)
+    ledger.started(JobStart("1", "a"), 70.0)
+
+    assert 0 == ledger.in_flight
+
+
+# --- who is expected ---
+
+
+def test_minions_without_a_key_are_expected_and_known_to_have_none(ledger: Ledger) -> None:
+    """Those of a list target that the master calls missing will never return: they are responses to expect, too."""
+    ledger.new("1", "a", missing=("nokey", "a"))
+    assert ({"nokey", "a"}, 2) == (ledger.job("1").unknown, ledger.outstanding)
+
+    ledger.ret("1", "a")
+    assert {"nokey": Cause.UNKNOWN_MINION} == ledger.tick(DEADLINE, None, {"nokey": Cause.UNKNOWN_MINION})
+    assert (2, 2, 1) == (ledger.of().expected, ledger.of().closed_expected, ledger.of().closed_received)
+
+
+def test_syndics_are_not_expected(ledger: Ledger) -> None:
+    """A master of masters names its syndics, which never return under their own name."""
+    ledger.syndics = frozenset(("syndic1", "syndic2"))
+    ledger.new("1", "syndic1", "a", missing=("syndic2",))
+    assert (["a"], 1) == (list(ledger.job("1").outstanding), ledger.of().expected)
+
+    ledger.new("2", "syndic1")
+    ledger.tick(DEADLINE)
+    assert {"incomplete": 1, "unknown": 1} == ledger.outcomes()  # of the second nobody knows who is below
+
+
+def test_trimmed_list_is_told_later(ledger: Ledger) -> None:
+    """Whom Salt has cut out of the event is named when the job cache tells; the deadline runs from then."""
+    ledger.published(JobNew("1", PING, (), (), trimmed=True), 0.0, 0.0)
+    ledger.new("2", "a")
+    (job,) = ledger.unnamed()
+    assert (True, 0) == (job.trimmed, job.expected)
+
+    ledger.named(job, ("a", "b"), 2.0)
+    assert [] == ledger.unnamed()
+    assert ["2", "1"] == [opened.jid for opened in ledger.opened]
+    ledger.ret("1", "a", at=3.0)
+    ledger.ret("1", "b", at=4.0)
+    assert 3.0 + 4.0 == ledger.of().seconds.value().sum  # from the publication
+    ledger.tick(DEADLINE)
+    assert {"complete": 1, "incomplete": 1} == ledger.outcomes()
+    assert (3, 3, 2) == (ledger.of().expected, ledger.of().closed_expected, ledger.of().closed_received)
+
+
+def test_return_before_the_trimmed_list_is_told_is_an_expected_one(ledger: Ledger) -> None:
+    """Some have returned before anybody knew that they were to: they count as expected and received."""
+    ledger.published(JobNew("1", PING, (), (), trimmed=True), 0.0, 0.0)
+    ledger.ret("1", "a", at=0.5)
+    ledger.ret("1", "stranger", at=0.6)
+    (job,) = ledger.unnamed()
+    ledger.named(job, ("a", "b"), 1.0)
+    assert (2, 1) == (ledger.of().expected, ledger.outstanding)
+
+    ledger.tick(1.0 + DEADLINE)
+    assert (2, 1, 0) == (ledger.of().closed_expected, ledger.of().closed_received, ledger.of().unexpected)
+
+
+def test_trimmed_list_of_which_all_have_returned_is_complete(ledger: Ledger) -> None:
+    """A job that was over before anybody knew who was expected ends after the usual moment."""
+    ledger.published(JobNew("1", PING, (), (), trimmed=True), 0.0, 0.0)
+    ledger.ret("1", "a", at=0.5)
+    (job,) = ledger.unnamed()
+    ledger.named(job, ("a",), 1.0)
+    ledger.tick(1.0 + SETTLE)
+
+    assert {"complete": 1} == ledger.outcomes()
+
+
+def test_closed_job_is_named_no_more(ledger: Ledger) -> None:
+    """A list that is told when the job has ended comes too late."""
+    ledger.published(JobNew("1", PING, (), (), trimmed=True), 0.0, 0.0)
+    (job,) = ledger.unnamed()
+    ledger.tick(DEADLINE)
+    ledger.named(job, ("a",), 70.0)
+
+    assert ({"unknown": 1}, 0, 0) == (ledger.outcomes(), ledger.in_flight, ledger.of().expected)
+
+
+# --- causes ---
+
+
+def test_missing_responses_are_counted_by_cause(ledger: Ledger) -> None:
+    """Each missing response counts once under its cause, one that nobody explained as unknown."""
+    ledger.new("1", "a", "b", "c", "d")
+    ledger.ret("1", "d")
+    causes = {"a": Cause.NOT_CONNECTED, "b": Cause.PUBLISHER_DROP, "d": Cause.DISCONNECTED, "x": Cause.DISCONNECTED}
+
+    expected = {"a": Cause.NOT_CONNECTED, "b": Cause.PUBLISHER_DROP, "c": Cause.UNKNOWN}
+    assert expected == ledger.tick(DEADLINE, frozenset(), causes)
+    assert dict.fromkeys(expected.values(), 1) == ledger.missing()
+
+
+def test_every_cause_is_counted_from_the_start(ledger: Ledger) -> None:
+    """A function that is known has a count of 0 for each cause, so that the first loss is a rise."""
+    ledger.new("1", "a")
+
+    assert dict.fromkeys(CAUSES, 0) == ledger.of().missing
+
+
+def test_exemplar_is_the_newest_loss_of_each_cause(ledger: Ledger) -> None:
+    """It names job and minion, with the time of the closing."""
+    for jid, minion, cause in (("1", "a", Cause.UNKNOWN), ("2", "b", Cause.UNKNOWN), ("3", "c", Cause.DISCONNECTED)):
+        ledger.new(jid, minion)
+        ledger.tick(DEADLINE + int(jid), None, {minion: cause})
+
+    assert {
+        Cause.UNKNOWN: Exemplar({"jid": "2", "minion": "b"}, 1.0, WALL + DEADLINE + 2),
+        Cause.DISCONNECTED: Exemplar({"jid": "3", "minion": "c"}, 1.0, WALL + DEADLINE + 3),
+    } == ledger.of().exemplars
+
+
+def test_cause_belongs_to_the_function_of_the_job(ledger: Ledger) -> None:
+    """Losses are counted where the job is."""
+    ledger.new("1", "a", function="state.apply")
+    ledger.tick(DEADLINE, None, {"a": Cause.DISCONNECTED})
+    ledger.new("2", "a", at=70.0)
+
+    assert ({Cause.DISCONNECTED: 1}, {}) == (ledger.missing("state.apply"), ledger.missing())
+
+
+# --- the job cache ---
+
+
+def test_return_in_the_job_cache_is_not_missing(ledger: Ledger) -> None:
+    """It is counted apart, as received, and completes the job; others in the cache change nothing."""
+    ledger.new("1", "a", "b", "c")
+    ledger.ret("1", "a")
+
+    assert {"c": Cause.UNKNOWN} == ledger.tick(DEADLINE, {"a", "b", "stranger"})
+    assert (1, 0) == (ledger.cache_only, ledger.bus_only)
+    assert (3, 2) == (ledger.of().closed_expected, ledger.of().closed_received)
+
+    ledger.new("2", "a")
+    assert {} == ledger.tick(DEADLINE, {"a"})
+    assert {"incomplete": 1, "complete": 1} == ledger.outcomes()
+
+
+def test_return_of_the_job_cache_that_comes_on_the_bus_after_all_is_a_duplicate(ledger: Ledger) -> None:
+    """It has been counted as received, and is neither late nor a recovery."""
+    ledger.new("1", "a")
+    ledger.tick(DEADLINE, {"a"})
+    ledger.ret("1", "a", at=70.0)
+
+    assert (0, 1) == (ledger.of().late, ledger.of().duplicate)
+    assert not ledger.recovered
+
+
+@pytest.mark.parametrize(("cached", "outcome"), [(None, "unknown"), (frozenset(), "incomplete")])
+def test_job_cache_decides_what_the_bus_cannot(ledger: Ledger, cached: Collection[str] | None, outcome: str) -> None:
+    """After a gap a job without a return is unknown, unless the job cache knows that there is none."""
+    ledger.new("1", "a")
+    ledger.gap()
+    ledger.tick(DEADLINE, cached)
+
+    assert {outcome: 1} == ledger.outcomes()
+
+
+def test_returns_are_verified_once(ledger: Ledger) -> None:
+    """Who has returned on the bus is compared with the job cache when the job is closed, and not again after that."""
+    ledger.new("1", "a", "b", "c")
+    ledger.ret("1", "b")
+    ledger.ret("1", "a")
+    job = ledger.job("1")
+    assert ["b", "a"] == job.unverified()
+
+    ledger.tick(DEADLINE, {"c"})
+    assert [] == job.unverified()
+    ledger.new("1", "d", at=70.0)
+    ledger.ret("1", "d", at=71.0)
+    assert ["d"] == job.unverified()
+
+
+# --- closing takes a while, and the bus does not wait ---
+
+
+def test_job_that_was_answered_meanwhile_is_complete(ledger: Ledger) -> None:
+    """Between the question for causes and the closing the last one returns: nobody is missing."""
+    ledger.new("1", "a", "b")
+    ledger.ret("1", "a", at=30.0)
+    (job,) = ledger.due(DEADLINE)
+    ledger.ret("1", "b", at=DEADLINE + 0.5)
+
+    assert {} == ledger.close(job, DEADLINE, WALL, frozenset(), {"b": Cause.DISCONNECTED})
+    assert ({"complete": 1}, {}) == (ledger.outcomes(), ledger.missing())
+
+
+def test_job_that_got_longer_meanwhile_stays_open(ledger: Ledger) -> None:
+    """A start event, an answer or another chunk between question and closing: it is not closed, nothing is counted."""
+    for jid in "123":
+        ledger.new(jid, "a", "b")
+    first, second, third = ledger.due(DEADLINE)
+    ledger.started(JobStart("1", "a"), DEADLINE + 0.5)
+    ledger.find("2", "a", at=DEADLINE + 0.5, runs=True)
+    ledger.new("3", "c", at=DEADLINE + 0.5)
+
+    causes = dict.fromkeys("ab", Cause.DISCONNECTED)
+    assert [None] * 3 == [ledger.close(job, DEADLINE, WALL, {"a"}, causes) for job in (first, second, third)]
+    assert (3, 7, 0, {}) == (ledger.in_flight, ledger.outstanding, ledger.cache_only, ledger.missing())
+    assert {"a", "b"} == ledger.tick(DEADLINE * 3).keys() - {"c"}
+
+
+def test_job_that_was_given_up_meanwhile_is_not_closed_again(ledger: Ledger) -> None:
+    """What is not in flight any more cannot be closed, nor a job whose jid another one has taken."""
+    ledger = Ledger(max_jobs=1)
+    ledger.new("1", "a")
+    (job,) = ledger.due(DEADLINE)
+    ledger.new("2", "a", at=50.0)
+
+    assert ledger.close(job, DEADLINE, WALL, None, {}) is None
+    assert ({"unknown": 1}, {}) == (ledger.outcomes(), ledger.missing())
+    assert ["1"] == list(ledger.given_up)
+
+
+# --- consecutive misses ---
+
+
+def test_misses_of_a_minion_add_up_until_it_returns(ledger: Ledger) -> None:
+    """Any return, late or of a job nobody knows, proves that responses come again; a find_job answer does not."""
+    for number in range(3):
+        ledger.new(f"{number}", "a", "b", at=number * 100.0)
+        ledger.tick(number * 100.0 + DEADLINE)
+    assert {"a": 3, "b": 3} == ledger.consecutive
+
+    ledger.find("9", "b", at=300.0, runs=True)
+    ledger.ret("1", "a", at=300.0)
+    assert {"b": 3} == ledger.consecutive
+    ledger.ret("unheard", "b", at=300.0)
+    assert {} == ledger.consecutive
+
+
+@pytest.mark.parametrize("cause", CAUSES)
+def test_only_what_the_minion_missed_counts_as_a_miss(ledger: Ledger, cause: Cause) -> None:
+    """A gap of the exporter and a name without a key are no misses of a minion."""
+    ledger.new("1", "a")
+    ledger.tick(DEADLINE, None, {"a": cause})
+
+    counted = cause not in {Cause.EXPORTER_GAP, Cause.UNKNOWN_MINION}
+    assert ({"a": 1} if counted else {}) == ledger.consecutive
+    assert {cause: 1} == ledger.missing()
+
+
+def test_misses_of_deleted_keys_are_forgotten(ledger: Ledger) -> None:
+    """Whose key is gone has no misses any more."""
+    ledger.new("1", "a", "b")
+    ledger.tick(DEADLINE)
+    ledger.keep_only({"b", "c"})
+
+    assert {"b": 1} == ledger.consecutive
+
+
+# --- jobs of before a restart ---
+
+
+def restored(ledger: Ledger, *minions: str, deadline: float = 40.0) -> Job:
+    """Let the ledger go on with a job of before a restart; return it."""
+    job = Job("1", PING, published=-30.0, opened=-30.0, deadline=deadline)
+    ledger.restored(job, minions, 0.0)
+    return job
+
+
+def test_job_of_before_a_restart_goes_on(ledger: Ledger) -> None:
+    """It is followed to its deadline, and was counted as new and expected before the restart."""
+    restored(ledger, "a", "b")
+    assert (1, 2) == (ledger.in_flight, ledger.outstanding)
+    ledger.ret("1", "a", at=5.0)
+    assert 35.0 == ledger.of().seconds.value().sum
+
+    assert {} == ledger.tick(39.9)
+    assert {"b": Cause.DISCONNECTED} == ledger.tick(40.0, frozenset("a"), {"b": Cause.DISCONNECTED})
+    assert (0, 0, 2, 1) == (
+        ledger.of().new,
+        ledger.of().expected,
+        ledger.of().closed_expected,
+        ledger.of().closed_received,
+    )
+
+
+def test_job_of_before_a_restart_was_not_observed(ledger: Ledger) -> None:
+    """Its returns may have passed: without the job cache it ends as unknown."""
+    restored(ledger, "a")
+    ledger.tick(40.0)
+
+    assert {"unknown": 1} == ledger.outcomes()
+
+
+def test_job_without_a_deadline_gets_a_whole_one(ledger: Ledger) -> None:
+    """Where nobody knows how long a job had been prolonged it has its function's time from now."""
+    restored(ledger, "a", deadline=0.0)
+    ledger.tick(DEADLINE - 0.1)
+    assert 1 == ledger.in_flight
+
+    ledger.tick(DEADLINE)
+    assert 0 == ledger.in_flight
+
+
+def test_job_that_is_known_is_not_restored(ledger: Ledger) -> None:
+    """Events of a job may come before it is restored: what they said holds."""
+    ledger.new("1", "a", "b")
+    restored(ledger, "a", "b", "c")
+    assert 2 == ledger.outstanding
+
+    ledger.tick(DEADLINE)
+    restored(ledger, "a")
+    assert 0 == ledger.in_flight
+
+
+def test_restored_jobs_are_bounded() -> None:
+    """A journal full of jobs is followed up to the bound, the newest."""
+    ledger = Ledger(max_jobs=2)
+    for number in range(4):
+        ledger.restored(Job(f"{number}", PING, deadline=40.0), ("a",), 0.0)
+
+    assert ["2", "3"] == list(ledger._open)
+    assert ["0", "1"] == list(ledger.given_up)
+    assert 2 == ledger._open_ids
+
+
+def test_what_opens_and_recovers_is_told_once(ledger: Ledger) -> None:
+    """The owner is told of each job that names somebody, also of each further chunk, and of each late return."""
+    ledger.new("1", "a")
+    ledger.new("1", "a")
+    ledger.new("1", "b", at=1.0)
+    ledger.new("2")
+    restored(ledger, "a")
+    assert ["1", "1"] == [job.jid for job in ledger.opened]
+
+    ledger.tick(2 * DEADLINE)
+    ledger.ret("1", "b", at=130.0)
+    ledger.ret("1", "b", at=131.0)
+    assert [("1", "b")] == list(ledger.recovered)
 
 
 # --- returns that are not what was expected ---
@@ -417,6 +851,28 @@ def test_without_stamps_there_is_no_response_time(ledger: Ledger) -> None:
     assert 2 == ledger.of().responses[True]
 
 
+@pytest.mark.parametrize(
+    ("stamp", "sent", "sum_and_count"),
+    [(1005.5, 1004.0, (1.5, 1)), (1005.5, 1006.0, (0.0, 1)), (1005.5, None, (0.0, 0)), (None, 1004.0, (0.0, 0))],
+)
+def test_delivery_is_from_the_minions_clock_to_the_masters(
+    ledger: Ledger, stamp: float | None, sent: float | None, sum_and_count: tuple[float, int]
+) -> None:
+    """How long a return travelled and waited, where both times are known; clocks may differ, time is not negative."""
+    event = JobReturn("1", PING, "a", success=True, scheduled=False, asks_for="", empty=False, sent=sent)
+    ledger.returned(event, stamp, 1.0)
+
+    assert sum_and_count == (ledger.delivery.value().sum, sum(ledger.delivery.value().counts))
+
+
+def test_delivery_of_answers_to_find_job_counts(ledger: Ledger) -> None:
+    """They travel and wait like all returns."""
+    event = JobReturn("f", jobs.FIND_JOB, "a", success=True, scheduled=False, asks_for="1", empty=True, sent=7.0)
+    ledger.returned(event, 9.0, 1.0)
+
+    assert 2.0 == ledger.delivery.value().sum
+
+
 # --- bounds ---
 
 
@@ -501,9 +957,54 @@ def test_ids_of_closed_jobs_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None
     assert ["3", "4"] == list(ledger._closed)
 
 
+@pytest.mark.parametrize("returns", [True, False])
+def test_containers_of_a_large_job_are_released_when_it_is_closed(ledger: Ledger, *, returns: bool) -> None:
+    """What was needed to wait for 50,000 minions is given back: only who returned and who never did stays known."""
+    minions = [f"minion-{number:05}.example.com" for number in range(50_000)]
+    ledger.new("1", *minions, missing=tuple(minions[:10]))
+    job = ledger.job("1")
+    for minion in minions:
+        ledger.started(JobStart("1", minion), 1.0)
+        ledger.find("1", minion, at=1.0, runs=True)
+        ledger.find("1", minion, at=1.0, runs=False)
+    working = (job.outstanding, job.started, job.running, job.denied, job.unknown)
+    assert 50_000 == len(job.outstanding) == len(job.started) == len(job.running) == len(job.denied)
+    assert sum(map(sys.getsizeof, working)) > 4_000_000  # bytes
+
+    for minion in minions if returns else ():
+        ledger.ret("1", minion, at=2.0)
+    missing = ledger.tick(3 * DEADLINE)
+    assert (0 if returns else 50_000) == len(missing)
+    assert sum(map(sys.getsizeof, working)) < 2000
+    assert (0, 50_000) == (ledger._open_ids, ledger._closed_ids)
+
+
+def test_memory_of_large_jobs_does_not_grow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many large jobs have been closed, only as many ids as are allowed stay in memory."""
+    monkeypatch.setattr(jobs, "_KEPT_IDS", 20_000)
+    ledger = Ledger()
+    minions = [f"minion-{number:05}.example.com" for number in range(10_000)]
+
+    def run(number: int) -> int:
+        ledger.new(f"{number}", *minions)
+        ledger.tick(DEADLINE, None, dict.fromkeys(minions, Cause.NOT_CONNECTED))
+        ledger.opened.clear()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        used = [run(number) for number in range(8)]
+    finally:
+        tracemalloc.stop()
+
+    assert 20_000 == ledger._closed_ids
+    assert used[-1] <= used[3] * 1.05
+
+
 # --- books ---
 
 _jids, _minions = st.sampled_from("12"), st.sampled_from("abcd")
+_waits = st.sampled_from((1.0, SETTLE, DEADLINE / 2, DEADLINE))
 _operations = st.one_of(
     st.tuples(st.just("new"), _jids, st.sets(_minions)),
     st.tuples(st.just("new"), _jids, st.sets(_minions)),
@@ -511,68 +1012,98 @@ _operations = st.one_of(
     st.tuples(st.just("ret"), _jids, _minions),
     st.tuples(st.just("ret"), _jids, _minions),
     st.tuples(st.just("find"), _jids, _minions),
+    st.tuples(st.just("start"), _jids, _minions),
     st.tuples(st.just("gap"), st.none(), st.none()),
-    st.tuples(st.just("wait"), st.sampled_from((1.0, SETTLE, DEADLINE / 2, DEADLINE)), st.none()),
+    st.tuples(st.just("wait"), _waits, st.none() | st.sets(_minions)),  # and who is in the job cache then
 )
+_causes = st.dictionaries(_minions, st.sampled_from(CAUSES))
 
 
-def _apply(ledger: Ledger, operation: tuple[str, object, object], now: float) -> float:
-    """Do one operation; return the time after it."""
-    name, first, second = operation
-    if name == "new" and isinstance(second, set):
-        ledger.new(str(first), *second, at=now)
-    elif name == "ret":
-        ledger.ret(str(first), str(second), at=now)
-    elif name == "find":
-        ledger.find(str(first), str(second), at=now, runs=True)
-    elif name == "gap":
-        ledger.gap()
-    elif isinstance(first, float):
-        now += first
-        ledger.tick(now)
-    return now
+class Books:
+    """What happened to a ledger, counted in sets of (jid, minion)."""
+
+    def __init__(self, max_jobs: int, causes: Mapping[str, Cause]) -> None:
+        self.ledger = Ledger(max_jobs=max_jobs)
+        self.counters = self.ledger._counters(PING)
+        self.named: set[tuple[str, str]] = set()
+        self.returned: set[tuple[str, str]] = set()  # on the event bus
+        self.cached: set[tuple[str, str]] = set()  # found in the job cache alone
+        self.lost: list[str] = []  # minions, each as often as it was called missing
+        self.published: set[str] = set()
+        self.now = 0.0
+        self._causes = causes
+
+    def do(self, operation: tuple[str, object, object]) -> None:
+        """Do one operation."""
+        name, first, second = operation
+        if name == "new" and isinstance(second, set):
+            self.published.add(str(first))
+            self.named |= {(str(first), minion) for minion in second} - self.returned - self.cached
+            self.ledger.new(str(first), *second, at=self.now)
+        elif name == "ret":
+            if first in self.published:
+                self.returned.add((str(first), str(second)))
+            self.ledger.ret(str(first), str(second), at=self.now)
+        elif name == "find":
+            self.ledger.find(str(first), str(second), at=self.now, runs=True)
+        elif name == "start":
+            self.ledger.started(JobStart(str(first), str(second)), self.now)
+        elif name == "gap":
+            self.ledger.gap()
+        elif isinstance(first, float):
+            self.now += first
+            self.tick(second if isinstance(second, set) else None)
+
+    def tick(self, cached: set[str] | None) -> None:
+        """Close what is due, where the job cache holds these."""
+        for job in self.ledger.due(self.now):
+            self.cached |= {(job.jid, minion) for minion in job.outstanding.keys() & (cached or ())}
+            lost = self.ledger.close(job, self.now, WALL, cached, self._causes)
+            assert lost is not None
+            self.lost += lost
+
+    def numbers(self) -> list[int]:
+        """Return all counters, in an order of their own."""
+        counters = self.counters
+        plain = (counters.new, counters.expected, counters.closed_expected, counters.closed_received)
+        odd = (counters.late, counters.duplicate, counters.unexpected, self.ledger.cache_only)
+        by_label = (*counters.responses.values(), *counters.closed.values(), *counters.missing.values())
+        return [*plain, *odd, *by_label]
 
 
-def _numbers(counters: FunctionCounters) -> list[int]:
-    """Return all counters, in an order of their own."""
-    plain = (counters.new, counters.expected, counters.closed_expected, counters.closed_received)
-    odd = (counters.late, counters.duplicate, counters.unexpected)
-    return [*plain, *odd, *counters.responses.values(), *counters.closed.values()]
-
-
-@given(st.lists(_operations, max_size=30), st.integers(1, 3))
+@given(st.lists(_operations, max_size=30), st.integers(1, 3), _causes)
 @settings(deadline=None)
-def test_books_balance_at_all_times(operations: list[tuple[str, object, object]], max_jobs: int) -> None:
-    """Whatever happens in which order: each expected response has come, is outstanding, or is missing."""
-    ledger = Ledger(max_jobs=max_jobs)
-    counters = ledger._counters(PING)
-    named: set[tuple[str, str]] = set()
-    returned: set[tuple[str, str]] = set()
-    published: set[str] = set()
-    now, before = 0.0, _numbers(counters)
+def test_books_balance_at_all_times(
+    operations: list[tuple[str, object, object]], max_jobs: int, causes: Mapping[str, Cause]
+) -> None:
+    """Whatever happens in which order: each expected response has come, is outstanding, or is missing for one cause."""
+    books = Books(max_jobs, causes)
+    ledger, counters, before = books.ledger, books.counters, books.numbers()
     for operation in operations:
-        name, jid, what = operation
-        if name == "new" and isinstance(what, set):
-            published.add(str(jid))
-            named |= {(str(jid), minion) for minion in what} - returned
-        elif name == "ret" and jid in published:
-            returned.add((str(jid), str(what)))
-        now = _apply(ledger, operation, now)
+        books.do(operation)
 
+        came = books.named & (books.returned | books.cached)
         missing = sum(len(job.missed) for job in (*ledger._open.values(), *ledger._closed.values()))
-        assert len(named) == counters.expected == len(named & returned) + ledger.outstanding + missing
-        assert len(published) == counters.new
-        after = _numbers(counters)
+        assert len(books.named) == counters.expected == len(came) + ledger.outstanding + missing
+        if not ledger.given_up:  # nobody looks for a cause there
+            lost = sum(counters.missing.values())
+            assert counters.expected == len(came) - counters.late + lost + ledger.outstanding
+            assert missing == lost - counters.late == lost - len(ledger.recovered)
+        assert len(books.cached) == ledger.cache_only
+        assert Counter(causes.get(minion, Cause.UNKNOWN) for minion in books.lost) == Counter(ledger.missing())
+        assert len(books.published) == counters.new
+        after = books.numbers()
         assert all(0 <= old <= new for old, new in zip(before, after, strict=True))
         before = after
         assert counters.closed_received <= counters.closed_expected <= counters.expected
-        assert counters.late <= len(named & returned)
-        assert counters.unexpected <= len(returned - named)
+        assert counters.late <= len(books.named & books.returned)
+        assert counters.unexpected <= len(books.returned - books.named)
         assert ledger.in_flight <= max_jobs
         assert sum(job.ids for job in ledger._open.values()) == ledger._open_ids
         assert sum(job.ids for job in ledger._closed.values()) == ledger._closed_ids
 
-    ledger.tick(now + 2 * DEADLINE)
+    books.now += DAY + DEADLINE
+    books.tick(None)
     assert (0, 0) == (ledger.in_flight, ledger.outstanding)
     assert counters.new <= sum(counters.closed.values())
     assert sum(counters.completion.value().counts) == counters.closed["complete"] + counters.closed["incomplete"]

@@ -80,6 +80,21 @@ def test_any_message_is_one_json_line(message: str) -> None:
 
 
 @pytest.mark.parametrize("formatter", [log.LogfmtFormatter(), log.JsonFormatter()])
+def test_fields_stand_beside_the_message(formatter: logging.Formatter) -> None:
+    """What a caller gives beside the message may be selected by; values are text, quoted where they must be."""
+    entry = record("a response is missing")
+    entry.__dict__["fields"] = {"jid": "1", "minion": 'we"b 1\n', "number": 5}
+    line = formatter.format(entry)
+    fields = json.loads(line) if line.startswith("{") else logfmt(line)
+
+    assert {"jid": "1", "minion": 'we"b 1\n', "number": "5"} == {
+        key: fields[key] for key in ("jid", "minion", "number")
+    }
+    assert "a response is missing" == fields["msg"]
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("formatter", [log.LogfmtFormatter(), log.JsonFormatter()])
 def test_letters_of_other_languages_are_kept(formatter: logging.Formatter) -> None:
     """What can be read is not escaped."""
     assert "Größe 規模" in formatter.format(record("Größe 規模"))

@@ -9,7 +9,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from salt_exporter.metric import MAX_LABEL_LENGTH, Distribution, HistogramValue, Metric, counter, gauge, histogram
+from salt_exporter.metric import (
+    MAX_LABEL_LENGTH,
+    Distribution,
+    Exemplar,
+    HistogramValue,
+    Metric,
+    counter,
+    gauge,
+    histogram,
+)
 
 if TYPE_CHECKING:
     from salt_exporter.metric import Kind
@@ -84,6 +93,17 @@ def test_histogram_takes_only_histogram_values() -> None:
         PLAIN(EMPTY)
     with pytest.raises(ValueError, match="is a counter"):
         COUNTER(EMPTY)
+
+
+def test_only_counters_have_exemplars() -> None:
+    """An example belongs to something that was counted: anywhere else OpenMetrics has no place for it."""
+    exemplar = Exemplar({"jid": "1"}, 1.0, 0.0)
+    assert COUNTER(1, exemplar).exemplar is exemplar
+    assert COUNTER(1).exemplar is None
+    with pytest.raises(ValueError, match="is a gauge: only counters have exemplars"):
+        PLAIN(1, exemplar)
+    with pytest.raises(ValueError, match="is a histogram: only counters have exemplars"):
+        HISTOGRAM(EMPTY, exemplar, function="f")
 
 
 def test_label_must_be_text() -> None:

@@ -110,6 +110,14 @@ def test_unit_may_use_the_sockets_it_needs_and_no_other() -> None:
     assert directives()["RestrictAddressFamilies"] == ["AF_INET AF_INET6 AF_UNIX AF_NETLINK"]
 
 
+def test_unit_is_watched() -> None:
+    """Systemd waits until the exporter listens, and starts it again when it gives no sign of life."""
+    found = directives()
+
+    assert (["notify"], ["main"], ["on-failure"]) == (found["Type"], found["NotifyAccess"], found["Restart"])
+    assert int(found["WatchdogSec"][0]) > 0
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd-analyze is not installed")
 def test_unit_is_hardened() -> None:
     """Systemd's own exposure score of the unit is at most 2.0 of 10."""

@@ -16,6 +16,7 @@ import zmq
 
 from salt_exporter.errors import SourceError
 from salt_exporter.probes import request
+from salt_exporter.probes.message import Router
 from salt_exporter.probes.request import RequestProbe
 from salt_exporter.probes.results import Results
 
@@ -67,11 +68,15 @@ class _Probe:
     """A probe that runs, and what it has found."""
 
     def __init__(
-        self, address: Callable[[], tuple[str, int]], interval: float = _INTERVAL, timeout: float = _TIMEOUT
+        self,
+        address: Callable[[], tuple[str, int]],
+        interval: float = _INTERVAL,
+        timeout: float = _TIMEOUT,
+        transport: str = "zeromq",
     ) -> None:
         self.results = Results("request")
         self.own: set[tuple[bytes, int]] = set()
-        self._probe = RequestProbe(self.results, address, self.own, interval, timeout)
+        self._probe = RequestProbe(self.results, lambda: Router(transport, *address()), self.own, interval, timeout)
         self._probe.start()
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,11 +12,13 @@ import pytest
 from salt_exporter.errors import SourceError
 from salt_exporter.kernel.inet_diag import ESTABLISHED, TIME_WAIT, Connection, Listener
 from salt_exporter.kernel.sock_diag import SocketTable
-from salt_exporter.sampler import PUBLISH, REQUEST, Sampler, Snapshot, publish_peers
+from salt_exporter.sampler import PUBLISH, REQUEST, Sampler, Snapshot, publish_peers, reaching_peers
 from tests.unit.tools import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from salt_exporter.kernel.inet_diag import Row
 
 PORTS = (15001, 15002)
 RETRANSMISSION, KEEPALIVE, PROBE = 1, 2, 4
@@ -238,6 +241,52 @@ def test_one_connection_that_answers_is_enough() -> None:
 
     assert frozenset() == publish_peers(snapshot(old, fresh), 15.0).silent
     assert {peer("10.0.0.1")} == publish_peers(snapshot(old, old), 15.0).silent
+
+
+SYN_RECV, NEW_SYN_RECV = 3, 12
+
+
+@pytest.mark.parametrize(
+    ("fields", "reaching"),
+    [
+        ({}, False),
+        ({"state": SYN_RECV}, True),  # our answer to its SYN does not get through
+        ({"state": NEW_SYN_RECV}, True),
+        ({"state": TIME_WAIT}, False),
+        ({"send_queue": 20}, False),  # under way
+        ({"send_queue": 20, "timer": RETRANSMISSION, "retransmits": 1}, False),  # a packet may get lost
+        ({"send_queue": 20, "timer": RETRANSMISSION, "retransmits": 2}, True),
+        ({"send_queue": 0, "timer": RETRANSMISSION, "retransmits": 2}, False),
+        ({"send_queue": 20, "timer": PROBE, "retransmits": 9}, False),  # it answers, and takes nothing more
+    ],
+)
+def test_whoever_tries_in_vain_to_reach_the_request_port(fields: dict[str, int], *, reaching: bool) -> None:
+    """Answers of the master that nobody acknowledges tell that packets get through in one direction only."""
+    others: list[Row] = [connection("10.0.0.2", PORTS[1], peer_port=5)]
+    rows: list[Row] = [*others, connection("::ffff:10.0.0.1", PORTS[1], **fields)]
+    found = reaching_peers(Snapshot(0.0, {PUBLISH: rows, REQUEST: rows}, {}))
+
+    assert ({peer("10.0.0.1")} if reaching else set()) == found
+    assert frozenset() == reaching_peers(Snapshot(0.0, {PUBLISH: rows, REQUEST: others}, {}))
+
+
+def test_sample_is_taken_soon_when_something_has_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever is in a hurry does not wait for the interval, and however often that is, there is a least pause."""
+    monkeypatch.setattr("salt_exporter.sampler._LEAST_PAUSE", 0.05)
+    shown: list[Snapshot] = []
+    sampler = Sampler(Kernel(table()), lambda: PORTS, 60.0)
+    sampler.observers.append(shown.append)
+    sampler.start()
+    wait_until(lambda: len(shown) == 1)
+    for number in (2, 3):
+        for _ in range(100):
+            sampler.look_soon()
+        wait_until(lambda number=number: len(shown) == number)  # type: ignore[misc] # bound in the loop
+    sampler.stop()
+    sampler._thread.join(5)
+
+    assert not sampler._thread.is_alive()
+    assert all(after.taken - before.taken >= 0.05 for before, after in pairwise(shown))
 
 
 def test_no_surprise_ends_the_sampling() -> None:

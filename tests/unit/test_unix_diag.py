@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from salt_exporter.errors import SourceError
-from salt_exporter.kernel.descriptors import SocketOwners, descriptors
+from salt_exporter.kernel.descriptors import SocketOwners, sockets_of
 from salt_exporter.kernel.netlink import NLM_F_DUMP_INTR, NLMSG_DONE, NLMSGHDR, SOCK_DIAG_BY_FAMILY, DiagError
 from salt_exporter.kernel.sock_diag import unix_sockets
 from salt_exporter.kernel.unix_diag import ESTABLISHED, LISTEN, UnixDump, UnixSocket, connections, listeners
@@ -232,7 +232,7 @@ def test_owner_of_a_socket(pair: tuple[str, socket.socket, socket.socket]) -> No
     owners = SocketOwners()
     assert {inode: os.getpid()} == owners.find({inode})
     assert {inode: os.getpid()} == owners.find({inode})
-    assert inode in descriptors(os.getpid()).sockets
+    assert inode in sockets_of(os.getpid())
     client.close()
     assert {} == owners.find({inode})
 

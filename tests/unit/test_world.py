@@ -338,7 +338,7 @@ def test_watching_goes_on_after_trouble(
 ) -> None:
     """A cause that goes away needs no restart; meanwhile jobs end at their deadline."""
     master.broken = "no YAML"
-    world = running(jobs_deadline=0.05)
+    world = running(jobs_deadline=0.05, jobs_deadlines=())
     assert world.ready.wait(10)
     job = JobNew("1", "test.ping", ("web1",), ())
     world.activity.take([Event("job_new", None, None, job)], 0, time.monotonic(), 0.0)
