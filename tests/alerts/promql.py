@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from promql_parser import BinaryExpr, Call, Expr, ParenExpr, VectorSelector
+from promql_parser import BinaryExpr, Call, Expr, MatrixSelector, ParenExpr, VectorSelector
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import timedelta
 
 SET_OPERATORS = {"and", "or", "unless"}
 _COMPARISONS = {"==", "!=", ">", "<", ">=", "<="}
@@ -40,6 +41,11 @@ def naked_counters(expression: Expr) -> list[str]:
         and node.name.endswith(("_total", "_bucket", "_sum", "_count"))
         and not any(isinstance(parent, Call) and parent.func.name in _COUNTER_FUNCTIONS for parent in parents)
     ]
+
+
+def ranges(expression: Expr) -> list[timedelta]:
+    """Return how far back the expression looks, for every place where it does."""
+    return [node.range for node, _ in walk(expression) if isinstance(node, MatrixSelector)]
 
 
 def is_condition(expression: Expr) -> bool:

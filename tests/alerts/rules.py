@@ -1,4 +1,4 @@
-"""The alert rules as data, and the expressions in them."""
+"""The rules as data, and the expressions in them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import yaml
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ALERTS = Path(__file__).parent.parent.parent / "alerts"
 RULES = ALERTS / "salt.rules.yml"
@@ -40,16 +43,36 @@ class Alert:
         return set(re.findall(r"\$labels\.(\w+)", " ".join(self.annotations.values())))
 
 
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording rule: a series that Prometheus makes of others."""
+
+    name: str
+    expr: str
+
+
 @cache
 def load_alerts() -> tuple[Alert, ...]:
     """Return every alert in the order of the rule file."""
-    document = yaml.safe_load(RULES.read_text(encoding="utf-8"))
-    return tuple(_alert(group["name"], rule) for group in document["groups"] for rule in group["rules"])
+    return tuple(_alert(group, rule) for group, rule in _rules(RULES) if "alert" in rule)
+
+
+@cache
+def load_recordings(path: Path = RULES) -> tuple[Recording, ...]:
+    """Return every recording rule in the order of a rule file; one may build on those before it."""
+    return tuple(Recording(rule["record"], rule["expr"]) for _, rule in _rules(path) if "record" in rule)
 
 
 def alert_expressions() -> list[tuple[str, str]]:
     """Return (alert name, expression) for everything an alert asks Prometheus, annotations included."""
     return [(alert.name, expr) for alert in load_alerts() for expr in (alert.expr, *alert.queries())]
+
+
+def _rules(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the name of the group and the rule."""
+    for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+        for rule in group["rules"]:
+            yield group["name"], rule
 
 
 def _alert(group: str, rule: dict[str, Any]) -> Alert:

@@ -1,9 +1,12 @@
 """Every alert has a runbook that helps, and every runbook an alert."""
 
 import re
+import shlex
 
 import pytest
 
+from salt_exporter.cli import parser
+from salt_exporter.master.options import OPTION
 from tests.alerts.declarations import catalogue
 from tests.alerts.rules import ALERTS, Alert, load_alerts
 
@@ -43,10 +46,27 @@ def test_the_diagnosis_has_commands(alert: Alert) -> None:
 
 @every_alert
 def test_metrics_in_runbooks_exist(alert: Alert) -> None:
-    """A metric that a runbook tells to look at is one the exporter declares."""
+    """A metric that a runbook tells to look at is one the exporter declares; some options of Salt look like one."""
     named = set(re.findall(r"\bsalt_[a-z_]+[a-z]\b", _runbook(alert)))
 
-    assert named - set(catalogue()) == set()
+    assert named - set(catalogue()) - set(OPTION) == set()
+
+
+@every_alert
+def test_links_lead_somewhere(alert: Alert) -> None:
+    """A runbook that another one, or the documentation, is to be read after is there."""
+    links = re.findall(r"\]\(([^)#]+)\)", _runbook(alert))
+
+    assert [link for link in links if not (ALERTS / "runbooks" / link).is_file()] == []
+
+
+@every_alert
+def test_commands_of_the_exporter_exist(alert: Alert) -> None:
+    """A command line of salt-exporter in a runbook is one that its parser takes."""
+    found = re.findall(r"(?:\$ |\$\(|`|-u \S+ )salt-exporter +(?!is )([^|`\n)]+)", _runbook(alert))
+
+    for arguments in found:
+        parser().parse_args(shlex.split(arguments))
 
 
 def _runbook(alert: Alert) -> str:
