@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from grafana.panels import DATASOURCE, MASTER, Json, link, panel_id
+from grafana.links import RUNBOOKS, link
+from grafana.parts import DATASOURCE, MASTER, Json, panel_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
 GRID_WIDTH = 24
 TAG = "salt"
-RUNBOOKS = "https://github.com/salt-exporter/salt-exporter/tree/main/alerts/runbooks"
 
 
 def dashboard(uid: str, title: str, description: str, rows: Mapping[str, Sequence[Json]]) -> Json:
@@ -33,27 +33,26 @@ def dashboard(uid: str, title: str, description: str, rows: Mapping[str, Sequenc
             link("Salt dashboards", "")
             | {"type": "dashboards", "tags": [TAG], "icon": "external link", "targetBlank": False}
             | {"asDropdown": True, "includeVars": True, "keepTime": True},
-            link("Runbooks", RUNBOOKS),
+            link("Runbooks", RUNBOOKS.replace("/blob/", "/tree/")),
         ],
         "annotations": {"list": [_FIRING, _MASTER_RESTARTS, _EXPORTER_RESTARTS]},
-        "templating": {"list": [_DATASOURCE, _JOB, _INSTANCE]},
+        "templating": {"list": [_DATASOURCE, _JOB, _INSTANCE, _SCHEME]},
         "panels": list(_placed(rows)),
     }
 
 
 def _placed(rows: Mapping[str, Sequence[Json]]) -> Iterator[Json]:
-    """Yield each row and its panels with their places, filling lines of the grid from left to right."""
+    """Yield each row and its panels with their places: each panel as high up as it fits, then as far left."""
     y = 0
     for title, panels in rows.items():
         yield _row(title, y)
-        x, y, height = 0, y + 1, 0
+        bottoms = [y + 1] * GRID_WIDTH  # of what stands in each column so far
         for panel in panels:
-            width = panel["gridPos"]["w"]
-            if x + width > GRID_WIDTH:
-                x, y, height = 0, y + height, 0
-            yield panel | {"gridPos": panel["gridPos"] | {"x": x, "y": y}}
-            x, height = x + width, max(height, panel["gridPos"]["h"])
-        y += height
+            width, height = panel["gridPos"]["w"], panel["gridPos"]["h"]
+            top, x = min((max(bottoms[left : left + width]), left) for left in range(GRID_WIDTH - width + 1))
+            bottoms[x : x + width] = [top + height] * width
+            yield panel | {"gridPos": panel["gridPos"] | {"x": x, "y": top}}
+        y = max(bottoms)
 
 
 def _row(title: str, y: int) -> Json:
@@ -99,6 +98,14 @@ def _annotation(name: str, colour: str, expr: str, title: str) -> Json:
 _JOB = _variable("job", "salt_exporter_build_info")
 _INSTANCE = _variable("instance", 'salt_exporter_build_info{job=~"$job"}')
 _DATASOURCE = {"name": "datasource", "label": "Data source", "type": "datasource", "query": "prometheus"}
+# For the links to the exporter's own pages: Prometheus knows its address, not whether TLS is on.
+_SCHEME = {
+    "name": "scheme",
+    "label": "Exporter pages",
+    "type": "custom",
+    "query": "http,https",
+    "current": {"text": "http", "value": "http"},
+}
 
 _FIRING = _annotation(
     "Firing alerts",

@@ -6,9 +6,19 @@ import json
 import sys
 from pathlib import Path
 
+from grafana.exporter import exporter
+from grafana.jobs import jobs
+from grafana.message_path import message_path
+from grafana.minions import minions
 from grafana.overview import overview
 
-DASHBOARDS = {"salt-overview.json": overview}
+DASHBOARDS = {
+    "salt-overview.json": overview,
+    "salt-message-path.json": message_path,
+    "salt-jobs.json": jobs,
+    "salt-minions.json": minions,
+    "salt-exporter.json": exporter,
+}
 
 
 def generate(directory: Path) -> None:

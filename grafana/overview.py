@@ -1,12 +1,23 @@
-"""The Overview: is anything wrong with the master, its minions or the jobs, and since when."""
+"""The Overview: is anything being lost, at which master and in which place, and since when."""
 
 from __future__ import annotations
 
 from grafana.dashboard import dashboard
-from grafana.panels import Json, bargauge, mappings, stat, table, timeseries
+from grafana.links import to_dashboard, to_dashboard_of_master, to_exporter_of_row, to_runbook_of_row
+from grafana.losses import MISSING, missing_by_cause
+from grafana.panels import stat, timeseries
+from grafana.parts import Json, mappings
+from grafana.pressure import every_queue
+from grafana.promql import in_range, matched, per_minute, quantile
+from grafana.tables import table, watched, yes_or_no
 
-_RECEIVED = "increase(salt_jobs_closed_received_responses_total{MASTER}[$__range])"
-_EXPECTED = "increase(salt_jobs_closed_expected_responses_total{MASTER}[$__range])"
+_RECEIVED = "salt_jobs_closed_received_responses_total"
+_EXPECTED = "salt_jobs_closed_expected_responses_total"
+_DROPPED = "salt_publish_dropped_messages_total"
+_JOBS = to_dashboard("salt-jobs", "Which jobs, and why?")
+_PATH = to_dashboard("salt-message-path", "Where on the message path?")
+_MINIONS = to_dashboard("salt-minions", "Which minions?")
+_EXPORTER = to_dashboard("salt-exporter", "What does the exporter not see?")
 
 
 def overview() -> Json:
@@ -14,290 +25,261 @@ def overview() -> Json:
     return dashboard(
         "salt-overview",
         "Salt / Overview",
-        "Salt masters at a glance: are they up, are their minions there, do the jobs come back.",
+        "Is anything being lost between the Salt masters and their minions, where, and since when? "
+        "Click on a number that is not green.",
         {
-            "State": _state(),
-            "Presence": _presence(),
-            "Connections": _connections(),
-            "Jobs": _jobs(),
-            "Settings": _settings(),
-            "Event bus": _event_bus(),
-            "Exporter": _exporter(),
+            "Is anything being lost? (orange and red: yes, click on it)": _losses(),
+            "Where, and since when?": _course(),
+            "Which master?": _masters(),
+            "What is wrong, in words?": _findings(),
         },
     )
 
 
-def _state() -> list[Json]:
+def _losses() -> list[Json]:
     return [
         stat(
-            "Masters up",
-            "Share of the selected masters that listen on both the publish and the request port.",
-            "avg(salt_master_up{MASTER})",
-            width=4,
-            unit="percentunit",
-            words={0: "down", 1: "up"},
-            alert="SaltMasterDown",
-        ),
-        stat(
-            "Exporters up",
-            "Share of the selected exporters that Prometheus can scrape. Other panels miss the rest.",
-            # With all jobs selected, `up` has every target of this Prometheus: the alert's own choice of jobs again.
-            'avg(up{MASTER,job=~"salt.*"})',
-            width=4,
-            unit="percentunit",
-            words={0: "down", 1: "up"},
-            alert="SaltExporterDown",
-        ),
-        stat(
-            "Event bus",
-            "Share of the selected exporters that are connected to the event bus of their master. Jobs and "
-            "responses are counted only while they are.",
-            "avg(salt_exporter_eventbus_connected{MASTER})",
-            width=4,
-            unit="percentunit",
-            words={0: "disconnected", 1: "connected"},
-            alert="SaltEventBusDisconnected",
-        ),
-        stat(
-            "Collectors failing",
-            "Collectors that failed in the last scrape. What they measure is missing on this dashboard.",
-            "sum(1 - salt_exporter_collector_success{MASTER})",
-            width=4,
-            alert="SaltExporterCollectorFailing",
-        ),
-        stat(
-            "Not present, share",
+            "Minions not present",
             "Share of its accepted minions that a master is missing; the worst of the selected masters.",
             'max(salt_presence_minions{MASTER,state="not_present"} / ignoring (state) '
             "sum without (state) (salt_presence_minions{MASTER}))",
-            width=4,
+            width=6,
             unit="percentunit",
-            alert="SaltMinionsNotPresent",
+            decimals=1,
+            alerts=["SaltMinionsNotPresent"],
+            to=[_MINIONS],
+        ),
+        stat(
+            "Responses missing",
+            "Responses that were expected in the time range shown and did not come before their job was closed. "
+            "Minions that were away are counted too.",
+            in_range(MISSING),
+            width=6,
+            decimals=0,
+            empty="no jobs",
+            to=[_JOBS],
         ),
         stat(
             "Job completion",
             "Responses received for each one expected, over the jobs closed in the time range shown.",
-            f"sum({_RECEIVED}) / (sum({_EXPECTED}) > 0)",
-            width=4,
+            f"{in_range(_RECEIVED)} / ({in_range(_EXPECTED)} > 0)",
+            width=6,
             unit="percentunit",
+            decimals=1,
+            alerts=["SaltJobCompletionLow"],
             empty="no jobs",
+            to=[_JOBS],
         ),
         stat(
-            "Accepted keys",
-            "Minions whose key is accepted by the selected masters.",
-            'sum(salt_keys{MASTER,state="accepted"})',
+            "Messages dropped",
+            "Messages that the masters dropped in the time range shown, because the queue of a minion was full "
+            "(pub_hwm). Salt itself does not tell.",
+            in_range(_DROPPED),
             width=6,
+            decimals=0,
+            alerts=["SaltMessagesDropped"],
+            to=[_PATH],
         ),
         stat(
-            "Present",
-            "Accepted minions that are connected to the publish port (4505), where jobs are sent.",
-            'sum(salt_presence_minions{MASTER,state="present"})',
+            "Masters up",
+            "Share of the selected masters that listen on both the publish and the request port.",
+            "avg(salt_master_up{MASTER})",
             width=6,
+            height=3,
+            unit="percentunit",
+            words={0: "down", 1: "up"},
+            alerts=["SaltMasterDown"],
+            to=[_PATH],
         ),
         stat(
-            "Not present",
-            "Accepted minions without a connection and without another sign of life. Jobs do not reach them.",
-            'sum(salt_presence_minions{MASTER,state="not_present"})',
+            "Request probe",
+            "Share of the selected masters that answered the exporter's last harmless request through port 4506, "
+            "router, queue and worker. Returns and `salt` commands take the same way.",
+            'avg(salt_probe_success{MASTER,probe="request"})',
             width=6,
-            alert="SaltMinionNotPresent",
+            height=3,
+            unit="percentunit",
+            words={0: "no answer", 1: "answered"},
+            alerts=["SaltRequestProbeFailing"],
+            empty="probe is off",
+            to=[_PATH],
         ),
         stat(
-            "Uncertain",
-            "Accepted minions whose presence cannot be decided, such as several behind one NAT address.",
-            'sum(salt_presence_minions{MASTER,state="uncertain"})',
+            "Fullest publish queue",
+            "Queue of the slowest minion against pub_hwm, now. When it is full, the next message to that minion is "
+            "dropped.",
+            "max(salt_publish_hwm_ratio{MASTER})",
             width=6,
+            height=3,
+            unit="percentunit",
+            decimals=0,
+            alerts=["SaltPublishQueueNearlyFull"],
+            to=[_PATH],
+        ),
+        stat(
+            "Collectors failing",
+            "Collectors of the exporters that failed at the last scrape. What they measure is missing on this "
+            "dashboard.",
+            "sum(1 - salt_exporter_collector_success{MASTER})",
+            width=6,
+            height=3,
+            alerts=["SaltExporterCollectorFailing"],
+            to=[_EXPORTER],
         ),
     ]
 
 
-def _presence() -> list[Json]:
+def _course() -> list[Json]:
     return [
+        missing_by_cause(width=12),
         timeseries(
-            "Presence of accepted minions",
-            "Accepted minions by presence; the three states add up to the accepted keys.",
+            "Accepted minions by presence",
+            "Jobs do not reach minions that are not present. Uncertain: presence cannot be decided, as behind NAT. The "
+            "three states add up to the accepted keys.",
             {"{{state}}": "sum by (state) (salt_presence_minions{MASTER})"},
             width=12,
             unit="locale",
             stack=True,
             colours={"present": "green", "not_present": "red", "uncertain": "yellow"},
+            legend="right",
+            to=[_MINIONS],
         ),
-        table(
-            "Absent minions",
-            "The accepted minions that are not present, 1000 at most by default: “Not present” counts all. "
-            "The last sign of life is one on the event bus since the exporter started.",
-            {"minion": "Minion", "instance": "Master"},
+        every_queue(width=12),
+        timeseries(
+            "Messages lost by the master",
+            "Messages per minute that never reached a minion: dropped at pub_hwm, or waiting for a minion whose "
+            "connection ended.",
             {
-                "": "max by (minion, instance) (salt_presence_minion_not_present{MASTER})",
-                "Last sign of life": "max by (minion, instance) ("
-                "1000 * salt_presence_minion_last_seen_timestamp_seconds{MASTER}"
-                " and on (job, instance, minion) salt_presence_minion_not_present{MASTER})",
+                "dropped at pub_hwm": per_minute(_DROPPED),
+                "lost with a connection": per_minute("salt_publish_lost_on_close_messages_total"),
             },
-            width=12,
-            empty="All accepted minions are present or uncertain.",
-            sort="Last sign of life",
-            fields={"Last sign of life": {"unit": "dateTimeFromNow", "noValue": "none"}},
-        ),
-    ]
-
-
-def _connections() -> list[Json]:
-    return [
-        timeseries(
-            "Connections to the publish port (4505)",
-            "TCP connections by state. Every minion that is to receive jobs holds one that is established.",
-            {"{{state}}": 'sum by (state) (salt_connections{MASTER,channel="publish"})'},
-            width=8,
-            unit="locale",
+            width=6,
+            unit="suffix:/min",
+            runbooks=["SaltMessagesDropped"],
+            to=[_PATH],
         ),
         timeseries(
-            "Connections to the request port (4506)",
-            "TCP connections by state. Minions open them to return results, authenticate or fetch files.",
-            {"{{state}}": 'sum by (state) (salt_connections{MASTER,channel="request"})'},
-            width=8,
-            unit="locale",
-        ),
-        timeseries(
-            "Connections opened and closed",
-            "New and ended connections per second. A reconnect storm is a high, narrow peak of both.",
-            {
-                "{{channel}} opened": _per_second("channel", "salt_connections_opened_total"),
-                "{{channel}} closed": _per_second("channel", "salt_connections_closed_total"),
-            },
-            width=8,
-            unit="cps",
-        ),
-    ]
-
-
-def _jobs() -> list[Json]:
-    return [
-        timeseries(
-            "New jobs by function",
-            "Jobs published per minute.",
-            {"{{function}}": f"60 * {_per_second('function', 'salt_jobs_new_total')}"},
-            width=8,
-            unit="cpm",
-            stack=True,
-        ),
-        timeseries(
-            "Finished jobs by outcome",
-            "Jobs closed per minute. Incomplete: responses were missing when the job's time was over. "
-            "Unknown: it cannot be said who should have responded.",
-            {"{{outcome}}": f"60 * {_per_second('outcome', 'salt_jobs_closed_total')}"},
-            width=8,
-            unit="cpm",
-            stack=True,
-            colours={"complete": "green", "incomplete": "red", "unknown": "yellow"},
-        ),
-        bargauge(
-            "Job completion by function",
-            "Responses received for each one expected, over the jobs closed in the time range shown.",
-            "{{function}}",
-            f"sum by (function) ({_RECEIVED}) / (sum by (function) ({_EXPECTED}) > 0)",
-            width=8,
-            unit="percentunit",
-            empty="No job was closed in this time range.",
-        ),
-        timeseries(
-            "Response time",
-            "Time from publishing a job to the return of a minion: the share of responses that a line is "
-            "named after took less. Over all functions, so long states raise it.",
-            {f"{share:.0%}": _response_time(share) for share in (0.5, 0.95, 0.99)},
-            width=12,
+            "Time to respond",
+            "From the publication of a job to the return of a minion: half of the responses, and 95 of 100, took less. "
+            "Over all functions, so long states raise it.",
+            {f"{share:.0%}": quantile(share, "salt_jobs_response_seconds") for share in (0.5, 0.95)},
+            width=6,
             unit="s",
-        ),
-        timeseries(
-            "Jobs in flight",
-            "Jobs that are not closed yet, and the responses they still wait for.",
-            {
-                "jobs": "sum(salt_jobs_in_flight{MASTER})",
-                "outstanding responses": "sum(salt_jobs_responses_outstanding{MASTER})",
-            },
-            width=12,
-            unit="locale",
+            empty="No job came back in this time range.",
+            to=[_JOBS],
         ),
     ]
 
 
-def _response_time(share: float) -> str:
-    buckets = _per_second("le", "salt_jobs_response_seconds_bucket")
-    return f"histogram_quantile({share}, {buckets})"
-
-
-def _settings() -> list[Json]:
+def _masters() -> list[Json]:
+    completion = f"{in_range(_RECEIVED, 'instance')} / ({in_range(_EXPECTED, 'instance')} > 0)"
     return [
         table(
-            "Settings and advice",
-            "What the running master is set to, and what is recommended for its present number of minions. "
-            "An option that is not effective is not read by this version of Salt.",
-            {"option": "Option", "instance": "Master"},
+            "Masters",
+            "One line per master, named after its exporter. A click on it shows the message path of this master alone.",
+            {"instance": "Master"},
             {
-                "Value": "max by (option, instance) (salt_settings_value{MASTER})",
-                "Recommended": "max by (option, instance) (salt_settings_recommended{MASTER})",
-                "Enough": "max by (option, instance) ("
-                "salt_settings_value{MASTER} >= bool salt_settings_recommended{MASTER})",
-                "Effective": "max by (option, instance) (salt_settings_effective{MASTER})",
+                "Up": "max by (instance) (salt_master_up{MASTER})",
+                "Accepted": 'max by (instance) (salt_keys{MASTER,state="accepted"})',
+                "Not present": _of_state("not_present"),
+                "Uncertain": _of_state("uncertain"),
+                "Completion": completion,
+                "Missing": in_range(MISSING, "instance"),
+                "Dropped": in_range(_DROPPED, "instance"),
+                "Fullest queue": "max by (instance) (salt_publish_hwm_ratio{MASTER})",
+                "Events/s": "sum by (instance) (rate(salt_eventbus_events_total{MASTER}[$__rate_interval]))",
             },
             width=24,
-            empty="The exporter has not read any settings yet.",
-            sort="Recommended",
+            height=5,
+            sort="Missing",
             descending=True,
             fields={
-                "Enough": {
-                    "mappings": mappings({0: "no", 1: "yes"}, {0: "orange"}),
+                "Master": {
+                    "links": [
+                        to_dashboard_of_master("salt-message-path", "Message path of this master"),
+                        to_dashboard_of_master("salt-jobs", "Jobs of this master"),
+                        to_exporter_of_row("The exporter's own page"),
+                    ],
+                    "custom.width": 220,
+                },
+                "Up": watched("SaltMasterDown", mappings=mappings({0: "down", 1: "up"})),
+                "Completion": watched("SaltJobCompletionLow", unit="percentunit", decimals=1),
+                "Dropped": watched("SaltMessagesDropped", decimals=0),
+                "Missing": {"decimals": 0},
+                "Fullest queue": watched("SaltPublishQueueNearlyFull", unit="percentunit", decimals=0),
+                "Events/s": {"decimals": 1},
+            },
+            alerts=["SaltMasterDown", "SaltJobCompletionLow", "SaltMessagesDropped", "SaltPublishQueueNearlyFull"],
+        )
+    ]
+
+
+def _of_state(state: str) -> str:
+    series = matched(f'salt_presence_minions{{state="{state}"}}')
+    return f"max by (instance) ({series})"
+
+
+# Advice exists for a few options; the others matter where they are set and the master does not read them.
+_RELEVANT = (
+    "on (job, instance, option) (salt_settings_recommended{MASTER} or "
+    "(salt_settings_effective{MASTER} == 0 and on (job, instance, option) salt_settings_value{MASTER} > 0))"
+)
+
+
+def _findings() -> list[Json]:
+    return [
+        table(
+            "Firing alerts",
+            "Alerts of these masters that fire now, and for how many things each. A click leads to the runbook.",
+            {"alertname": "Alert", "severity": "Severity", "instance": "Master"},
+            {
+                "Times": "count by (alertname, severity, instance) "
+                '(ALERTS{MASTER,alertname=~"Salt.*",alertstate="firing"})'
+            },
+            width=12,
+            height=10,
+            sort="Severity",
+            empty="No alert fires.",
+            fields={
+                "Alert": {"links": [to_runbook_of_row("Runbook", "Alert")], "custom.width": 260},
+                "Severity": {
+                    "mappings": [
+                        {
+                            "type": "value",
+                            "options": {
+                                "critical": {"color": "red", "index": 0},
+                                "warning": {"color": "orange", "index": 1},
+                                "info": {"color": "blue", "index": 2},
+                            },
+                        }
+                    ],
                     "custom.cellOptions": {"type": "color-text"},
                 },
-                "Effective": {"mappings": mappings({0: "no", 1: "yes"})},
             },
-        )
-    ]
-
-
-def _event_bus() -> list[Json]:
-    return [
-        timeseries(
-            "Events by kind",
-            "Events per second on the master's event bus.",
-            {"{{kind}}": _per_second("kind", "salt_eventbus_events_total")},
-            width=8,
-            unit="cps",
-            stack=True,
         ),
-        timeseries(
-            "Event bus lag",
-            "Age of the newest event. It grows while the master has nothing to say: look for a steady rise.",
-            {"{{instance}}": "max by (instance) (salt_eventbus_lag_seconds{MASTER})"},
-            width=8,
-            unit="s",
-        ),
-        timeseries(
-            "Event bus trouble",
-            "Reconnections to the event bus, and frames from it that could not be decoded. Normal is none.",
+        table(
+            "Settings with advice, or without effect",
+            "What the running masters are set to, and what is advised for their number of minions. Options that this "
+            "version of Salt does not read have no effect.",
+            {"option": "Option", "instance": "Master"},
             {
-                "reconnections": _number("salt_exporter_eventbus_reconnects_total"),
-                "decode errors": _number("salt_exporter_eventbus_decode_errors_total"),
+                "Value": f"max by (option, instance) (salt_settings_value{{MASTER}} and {_RELEVANT})",
+                "Advised": "max by (option, instance) (salt_settings_recommended{MASTER})",
+                "Of advice": "max by (option, instance) "
+                "(salt_settings_value{MASTER} / salt_settings_recommended{MASTER})",
+                "Read": f"max by (option, instance) (salt_settings_effective{{MASTER}} and {_RELEVANT})",
             },
-            width=8,
-            unit="short",
+            width=12,
+            height=10,
+            sort="Of advice",
+            empty="The exporter has not read any settings yet.",
+            fields={
+                "Value": {"custom.width": 100},
+                "Advised": {"custom.width": 100},
+                "Of advice": watched("SaltSettingBelowAdvice", unit="percentunit", decimals=0) | {"custom.width": 100},
+                "Read": yes_or_no(bad=0) | {"custom.width": 80},
+                "Option": {"custom.width": 200},
+            },
+            alerts=["SaltSettingBelowAdvice", "SaltSettingWithoutEffect"],
         ),
     ]
-
-
-def _exporter() -> list[Json]:
-    return [
-        timeseries(
-            "Scrape cost by collector",
-            "Time each collector took in a scrape; the slowest of the selected masters.",
-            {"{{collector}}": "max by (collector) (salt_exporter_collector_duration_seconds{MASTER})"},
-            width=24,
-            unit="s",
-        )
-    ]
-
-
-def _per_second(label: str, counter: str) -> str:
-    return f"sum by ({label}) (rate({counter}{{MASTER}}[$__rate_interval]))"
-
-
-def _number(counter: str) -> str:
-    return f"sum(increase({counter}{{MASTER}}[$__rate_interval]))"

@@ -1,23 +1,23 @@
 """Grafana's panels as plain dictionaries: one function per type, and what all panels of ours have in common.
 
-In expressions `MASTER` stands for the matchers of the dashboard's variables: `salt_keys{MASTER}`.
+`alerts` names the alerts that watch a panel: it takes their thresholds and links their runbooks. `runbooks` names
+alerts that watch the same thing in another unit: their runbooks are linked, no more. `empty` is shown instead of data
+and says why there may be none; a panel without one always has data.
 """
 
 from __future__ import annotations
 
 import string
-import zlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from grafana.alarms import alarm
+from grafana.alarms import alarm, steps
+from grafana.links import link
+from grafana.parts import DATASOURCE, Json, mappings, override, panel_id, query
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-Json = dict[str, Any]
-
-DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
-MASTER = 'job=~"$job",instance=~"$instance"'
+_LAST = {"calcs": ["lastNotNull"], "fields": "", "values": False}
 
 
 def stat(
@@ -26,20 +26,29 @@ def stat(
     expr: str,
     *,
     width: int,
+    height: int = 4,
     unit: str = "locale",
+    decimals: int | None = None,
     words: Mapping[int, str] | None = None,
-    alert: str = "",
-    empty: str = "No data",
+    colours: Mapping[int, str] | None = None,
+    alerts: Sequence[str] = (),
+    empty: str = "",
+    to: Sequence[Json] = (),
 ) -> Json:
-    """Return one number; `words` replace values by a text, `alert` names the alert that watches it."""
-    panel = _panel("stat", title, description, [_query(expr)], width=width, height=4, unit=unit, alert=alert)
-    panel["fieldConfig"]["defaults"] |= {"mappings": mappings(words) if words else [], "noValue": empty}
-    panel["options"] = {
-        "colorMode": "background" if alert else "value",
-        "graphMode": "none" if words else "area",
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+    """Return one number; `words` replace values by a text in one of `colours`, `to` is where a click leads."""
+    result = panel("stat", title, description, [query(expr)], width=width, height=height, unit=unit, alerts=alerts)
+    defaults = result["fieldConfig"]["defaults"]
+    defaults |= {"min": 0, "mappings": mappings(words, colours) if words else [], "links": list(to)}
+    if decimals is not None:
+        defaults["decimals"] = decimals
+    if empty:
+        defaults["noValue"] = empty
+    result["options"] = {
+        "colorMode": "background" if alerts or colours else "value",
+        "graphMode": "none" if words or height < 4 else "area",  # or it would stand in front of the number
+        "reduceOptions": _LAST,
     }
-    return panel
+    return result
 
 
 def timeseries(
@@ -49,101 +58,105 @@ def timeseries(
     *,
     width: int,
     unit: str,
+    height: int = 8,
     stack: bool = False,
+    full: float | None = None,
+    limit: str = "",
     colours: Mapping[str, str] | None = None,
+    legend: str = "bottom",
+    alerts: Sequence[str] = (),
+    runbooks: Sequence[str] = (),
+    empty: str = "",
+    exemplars: bool = False,
+    to: Sequence[Json] = (),
 ) -> Json:
-    """Return a graph; `lines` maps legends to expressions. Stack only what are parts of a whole."""
-    queries = [_query(expr, legend) for legend, expr in lines.items()]
-    panel = _panel("timeseries", title, description, queries, width=width, height=8, unit=unit)
-    panel["fieldConfig"]["defaults"] |= {
+    """Return a graph; `lines` maps legends to expressions. Stack only what are parts of a whole.
+
+    `full` is the value that the axis reaches at least, `limit` the legend of the line that the others should stay
+    below. Thresholds of alerts are dashed lines.
+    """
+    queries = [query(expr, name, exemplars=exemplars) for name, expr in lines.items()]
+    result = panel(
+        "timeseries",
+        title,
+        description,
+        queries,
+        width=width,
+        height=height,
+        unit=unit,
+        alerts=alerts,
+        runbooks=runbooks,
+    )
+    result["fieldConfig"]["defaults"] |= {
         "min": 0,
         "color": {"mode": "palette-classic"},
+        "links": list(to),
         "custom": {
             "drawStyle": "line",
             "lineWidth": 1,
-            "fillOpacity": 25 if stack else 10,
+            "fillOpacity": 40 if stack else 10,
             "showPoints": "auto",
             "stacking": {"mode": "normal" if stack else "none", "group": "A"},
-        },
+            "thresholdsStyle": {"mode": "dashed" if alerts else "off"},
+        }
+        | ({} if full is None else {"axisSoftMax": full}),
     }
-    panel["fieldConfig"]["overrides"] = [
-        _override(name, color={"mode": "fixed", "fixedColor": colour}) for name, colour in (colours or {}).items()
-    ]
-    panel["options"] = {
+    if empty:
+        result["fieldConfig"]["defaults"]["noValue"] = empty
+    fixed = {name: override(name, color=_fixed(colour)) for name, colour in (colours or {}).items()}
+    if limit:
+        fixed[limit] = override(limit, **_LIMIT)
+    result["fieldConfig"]["overrides"] = list(fixed.values())
+    result["options"] = {
         "legend": {
             "displayMode": "table",
-            "placement": "bottom",
+            "placement": legend,
             "showLegend": True,
             "calcs": ["lastNotNull", "max"],
-            "sortBy": "Last *",
+            "sortBy": "Max",
             "sortDesc": True,
         },
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    return panel
+    return result
 
 
-def bargauge(title: str, description: str, legend: str, expr: str, *, width: int, unit: str, empty: str) -> Json:
-    """Return one bar from 0 to 1 per series, red when empty and green when full."""
-    queries = [_query(expr, legend, instant=True)]
-    panel = _panel("bargauge", title, description, queries, width=width, height=8, unit=unit)
-    panel["fieldConfig"]["defaults"] |= {
-        "min": 0,
-        "max": 1,
-        "color": {"mode": "continuous-RdYlGr"},
-        "noValue": empty,
-    }
-    panel["options"] = {
-        "displayMode": "basic",
-        "orientation": "horizontal",
-        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
-    }
-    return panel
-
-
-def table(
+def bargauge(
     title: str,
     description: str,
-    labels: Mapping[str, str],
-    values: Mapping[str, str],
+    bars: Mapping[str, str],
     *,
     width: int,
-    empty: str,
-    sort: str,
-    descending: bool = False,
-    fields: Mapping[str, Json] | None = None,
+    height: int = 8,
+    unit: str = "percentunit",
+    alerts: Sequence[str] = (),
+    empty: str = "",
+    to: Sequence[Json] = (),
 ) -> Json:
-    """Return a table with one row per combination of labels.
-
-    `labels` maps label names to column titles. `values` maps column titles to expressions that yield exactly
-    these labels; an empty title hides the column. `fields` holds field settings by column title, `empty` is
-    shown instead of no rows.
-    """
-    queries = [_query(expr, instant=True) | {"format": "table"} for expr in values.values()]
-    panel = _panel("table", title, description, queries, width=width, height=8, unit="none")
-    columns = dict(labels) | {f"Value #{ref}": name for ref, name in zip(string.ascii_uppercase, values, strict=False)}
-    panel["fieldConfig"]["defaults"]["noValue"] = empty
-    # Without a word of its own an empty cell would show what is said of the empty table.
-    given = fields or {}
-    panel["fieldConfig"]["overrides"] = [
-        _override(name, **({"noValue": ""} | given.get(name, {}))) for name in values if name
-    ]
-    panel["options"] = {"showHeader": True, "sortBy": [{"displayName": sort, "desc": descending}]}
-    panel["transformations"] = [
-        {"id": "merge", "options": {}},
-        {
-            "id": "organize",
-            "options": {
-                "excludeByName": {"Time": True} | {field: True for field, name in columns.items() if not name},
-                "indexByName": {field: place for place, field in enumerate(columns)},
-                "renameByName": {field: name for field, name in columns.items() if name},
-            },
-        },
-    ]
-    return panel
+    """Return one bar from 0 to 1 per series; `bars` maps their names to expressions."""
+    queries = [query(expr, name, instant=True) for name, expr in bars.items()]
+    result = panel("bargauge", title, description, queries, width=width, height=height, unit=unit, alerts=alerts)
+    result["fieldConfig"]["defaults"] |= {"min": 0, "max": 1, "decimals": 1, "links": list(to)}
+    if empty:
+        result["fieldConfig"]["defaults"]["noValue"] = empty
+    result["options"] = {
+        "displayMode": "basic",
+        "orientation": "horizontal",
+        "reduceOptions": _LAST,
+        "showUnfilled": True,
+        "valueMode": "text",
+        "namePlacement": "left",
+    }
+    return result
 
 
-def _panel(
+def text(title: str, description: str, markdown: str, *, width: int, height: int) -> Json:
+    """Return words, in Markdown."""
+    result = panel("text", title, description, [], width=width, height=height, unit="none")
+    return result | {"options": {"mode": "markdown", "content": markdown}}
+
+
+def panel(
     kind: str,
     title: str,
     description: str,
@@ -152,10 +165,10 @@ def _panel(
     width: int,
     height: int,
     unit: str,
-    alert: str = "",
+    alerts: Sequence[str] = (),
+    runbooks: Sequence[str] = (),
 ) -> Json:
     """Return what every panel has; its place on the grid comes later (dashboard.py)."""
-    watched = alarm(alert) if alert else None
     return {
         "id": panel_id(title),
         "type": kind,
@@ -163,63 +176,31 @@ def _panel(
         "description": description,
         "datasource": DATASOURCE,
         "gridPos": {"w": width, "h": height, "x": 0, "y": 0},
-        "targets": [{"refId": ref} | query for ref, query in zip(string.ascii_uppercase, queries, strict=False)],
+        "targets": [{"refId": ref} | one for ref, one in zip(string.ascii_uppercase, queries, strict=False)],
         "fieldConfig": {
             "defaults": {
                 "unit": unit,
                 "color": {"mode": "thresholds"},
-                "thresholds": {
-                    "mode": "absolute",
-                    "steps": watched.steps() if watched else [{"color": "text", "value": None}],
-                },
+                "thresholds": {"mode": "absolute", "steps": steps(alerts)},
             },
             "overrides": [],
         },
-        "links": [link(f"Runbook: {watched.name}", watched.runbook_url)] if watched else [],
+        "links": runbook_links((*alerts, *runbooks)),
     }
 
 
-def mappings(words: Mapping[int, str], colours: Mapping[int, str] | None = None) -> list[Json]:
-    """Return the field setting that shows a word instead of a value, in a colour if one is given for it."""
-    shown = {str(value): {"text": word} for value, word in words.items()}
-    for value, colour in (colours or {}).items():
-        shown[str(value)]["color"] = colour
-    return [{"type": "value", "options": shown}]
+def runbook_links(alerts: Sequence[str]) -> list[Json]:
+    """Return the links of a panel to the runbooks of these alerts."""
+    return [link(f"Runbook: {name}", alarm(name).runbook_url) for name in alerts]
 
 
-def panel_id(title: str) -> int:
-    """Return a number for links to a panel, which unlike its place in the list no new panel changes."""
-    return zlib.crc32(title.encode()) & 0x7FFFFFFF
+def _fixed(colour: str) -> Json:
+    return {"mode": "fixed", "fixedColor": colour}
 
 
-def link(title: str, url: str) -> Json:
-    """Return a link to a page outside Grafana, with all the keys that Grafana's schema demands."""
-    return {
-        "title": title,
-        "type": "link",
-        "url": url,
-        "icon": "doc",
-        "tooltip": "",
-        "tags": [],
-        "asDropdown": False,
-        "targetBlank": True,
-        "includeVars": False,
-        "keepTime": False,
-    }
-
-
-def _query(expr: str, legend: str = "__auto", *, instant: bool = False) -> Json:
-    return {
-        "datasource": DATASOURCE,
-        "expr": expr.replace("MASTER", MASTER),
-        "legendFormat": legend,
-        "instant": instant,
-        "range": not instant,
-    }
-
-
-def _override(name: str, **settings: object) -> Json:
-    return {
-        "matcher": {"id": "byName", "options": name},
-        "properties": [{"id": key, "value": value} for key, value in settings.items()],
-    }
+_LIMIT: Json = {
+    "color": _fixed("red"),
+    "custom.lineStyle": {"fill": "dash", "dash": [10, 10]},
+    "custom.fillOpacity": 0,
+    "custom.stacking": {"mode": "none", "group": "limit"},
+}

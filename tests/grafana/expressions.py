@@ -39,6 +39,11 @@ def panel_expressions(dashboard: Json) -> list[tuple[str, str]]:
     ]
 
 
+def may_be_empty(panel: Json) -> bool:
+    """Tell whether a panel may rightly have no data: then it says why, in words of its own."""
+    return "noValue" in panel["fieldConfig"]["defaults"]
+
+
 def annotation_expressions(dashboard: Json) -> list[tuple[str, str]]:
     """Return (annotation name, expression ready to execute) for every annotation."""
     return [(query["name"], substitute(query["expr"])) for query in dashboard["annotations"]["list"]]

@@ -15,6 +15,7 @@ from promql_parser import parse
 
 from tests.alerts.labels import labels_of
 from tests.grafana.expressions import annotation_expressions, panels, substitute
+from tests.grafana.lint_links import LINK_RULES
 from tests.grafana.lint_panels import PANEL_RULES
 from tests.grafana.lint_queries import QUERY_RULES, Query
 
@@ -49,7 +50,7 @@ def _lint(dashboard: Json, catalogue: Catalogue) -> Iterator[Finding]:
 
 def _lint_panel(panel: Json, catalogue: Catalogue) -> Iterator[Finding]:
     title = panel.get("title", "")
-    for name, panel_rule in PANEL_RULES.items():
+    for name, panel_rule in (PANEL_RULES | LINK_RULES).items():
         yield from (Finding(name, f"{title}: {message}") for message in panel_rule(panel))
     for target in panel.get("targets", []):
         try:

@@ -28,11 +28,12 @@ class Query(NamedTuple):
 
 
 def _rate_interval(query: Query) -> Iterator[str]:
-    """Hold rates to $__rate_interval; `increase` may also span the whole time range."""
+    """Hold rates to $__rate_interval; what adds up or averages may also span the whole time range."""
     for node, parents in walk(query.expression):
         if not isinstance(node, MatrixSelector) or not isinstance(parents[-1], Call):
             continue
-        allowed = [RATE_INTERVAL, RANGE] if parents[-1].func.name == "increase" else [RATE_INTERVAL]
+        whole = parents[-1].func.name == "increase" or parents[-1].func.name.endswith("_over_time")
+        allowed = [RATE_INTERVAL, RANGE] if whole else [RATE_INTERVAL]
         if node.range not in [parse_duration(duration) for duration in allowed]:
             yield f"{parents[-1].func.name} over a fixed range"
 
@@ -81,11 +82,19 @@ def _columns(query: Query) -> Iterator[str]:
         return
     organize = next(step for step in query.panel["transformations"] if step["id"] == "organize")
     columns = set(organize["options"]["indexByName"])
-    value = f"Value #{query.target['refId']}"
+    value = f"Value #{query.target['refId']}" if len(query.panel["targets"]) > 1 else "Value"
     if value not in columns:
         yield f"no column for {value}"
-    if (labels := {name for name in columns if not name.startswith("Value #")}) != _labels(query):
+    if (labels := {name for name in columns if not name.startswith("Value")}) != _labels(query):
         yield f"the columns are {sorted(labels)}, the labels {sorted(_labels(query))}"
+
+
+def _link_labels(query: Query) -> Iterator[str]:
+    """Hold the labels that links speak of to be labels of the series."""
+    links = query.panel.get("fieldConfig", {}).get("defaults", {}).get("links", [])
+    named = {name for link in links for name in re.findall(r"\${__field\.labels\.(\w+)}", link["url"])}
+    if unknown := named - _labels(query):
+        yield f"links need the labels {sorted(unknown)}, which the series do not have"
 
 
 def _labels(query: Query) -> frozenset[str]:
@@ -105,4 +114,5 @@ QUERY_RULES = {
     "query-names": _names,
     "query-legend": _legend,
     "query-columns": _columns,
+    "query-link-labels": _link_labels,
 }

@@ -1,6 +1,6 @@
 """Check a dashboard against Grafana's own description of it.
 
-dashboard.schema.json and ids.json come from Grafana's packages; ATTRIBUTION.md says from which and how.
+dashboard.schema.json, panel_schemas/ and ids.json come from Grafana's packages; ATTRIBUTION.md says from which and how.
 """
 
 from __future__ import annotations
@@ -36,7 +36,29 @@ def schema_errors(dashboard: Json) -> Iterator[str]:
     for panel in panels(dashboard):
         kind = "RowPanel" if panel["type"] == "row" else "Panel"
         yield from _errors(kind, panel, panel["title"])
+        if kind == "Panel":
+            yield from _panel_errors(panel)
         yield from _unknown_ids(panel)
+
+
+def _panel_errors(panel: Json) -> Iterator[str]:
+    """Yield what the type of the panel does not know: the dashboard's schema leaves its settings open."""
+    title, kind = panel["title"], panel["type"]
+    if not (HERE / "panel_schemas" / f"{kind}.json").is_file():
+        yield f"{title}: no schema of panels of type {kind}"
+        return
+    yield from _complaints(_panel_validator(kind, "Options"), panel["options"], f"{title}: options")
+    for custom in _custom_settings(panel):
+        yield from _complaints(_panel_validator(kind, "FieldConfig"), custom, f"{title}: custom")
+
+
+def _custom_settings(panel: Json) -> Iterator[Json]:
+    """Yield the field settings that only this type of panel has, those of all fields and of single ones."""
+    yield panel["fieldConfig"]["defaults"].get("custom", {})
+    for override in panel["fieldConfig"]["overrides"]:
+        for item in override["properties"]:
+            if item["id"].startswith("custom."):
+                yield {item["id"].removeprefix("custom."): item["value"]}
 
 
 def _plain_annotations(dashboard: Json) -> list[Json]:
@@ -45,13 +67,24 @@ def _plain_annotations(dashboard: Json) -> list[Json]:
 
 
 def _errors(definition: str, instance: Json, where: str) -> Iterator[str]:
-    for error in _validator(definition).iter_errors(instance):
+    yield from _complaints(_validator("dashboard.schema.json", definition), instance, where)
+
+
+def _complaints(validator: Draft7Validator, instance: Json, where: str) -> Iterator[str]:
+    for error in validator.iter_errors(instance):
         yield f"{where}: {error.json_path}: {error.message}"
 
 
+def _panel_validator(kind: str, definition: str) -> Draft7Validator:
+    file = f"panel_schemas/{kind}.json"
+    if definition not in json.loads((HERE / file).read_text(encoding="utf-8"))["definitions"]:
+        return Draft7Validator({"additionalProperties": False})  # this type has no such settings
+    return _validator(file, definition)
+
+
 @cache
-def _validator(definition: str) -> Draft7Validator:
-    schema = json.loads((HERE / "dashboard.schema.json").read_text(encoding="utf-8"))
+def _validator(file: str, definition: str) -> Draft7Validator:
+    schema = json.loads((HERE / file).read_text(encoding="utf-8"))
     return Draft7Validator(schema | {"$ref": f"#/definitions/{definition}"})
 
 

@@ -6,9 +6,13 @@ from typing import Any
 import pytest
 
 from grafana.dashboard import dashboard
-from grafana.panels import MASTER, panel_id, stat, table, timeseries
+from grafana.links import to_dashboard, to_exporter, to_losses
+from grafana.panels import stat, timeseries
+from grafana.parts import MASTER, panel_id
+from grafana.tables import table, watched
 from tests.grafana.expressions import Json
 from tests.grafana.lint import DASHBOARD_RULES, lint
+from tests.grafana.lint_links import LINK_RULES
 from tests.grafana.lint_panels import PANEL_RULES
 from tests.grafana.lint_queries import QUERY_RULES
 from tests.grafana.schema import schema_errors
@@ -29,6 +33,8 @@ Path = tuple[str | int, ...]
 DATASOURCE, JOB, INSTANCE = (("templating", "list", number) for number in range(3))
 STAT, GRAPH, TABLE = (("panels", number) for number in (1, 2, 3))
 STAT_EXPR, GRAPH_EXPR, TABLE_EXPR = ((*panel, "targets", 0, "expr") for panel in (STAT, GRAPH, TABLE))
+
+CELL_LINK = (*TABLE, "fieldConfig", "overrides", 0, "properties", 0, "value", 0)
 
 # rule, place that is broken, value that breaks it
 BREAKS: list[tuple[str, Path, object]] = [
@@ -55,7 +61,7 @@ BREAKS: list[tuple[str, Path, object]] = [
     ("panel-title-description-rule", (*GRAPH, "title"), ""),
     ("panel-title-description-rule", (*GRAPH, "description"), ""),
     ("panel-units-rule", (*GRAPH, "fieldConfig", "defaults", "unit"), "count"),
-    ("panel-units-rule", (*TABLE, "fieldConfig", "overrides", 0, "properties", 1, "value"), "ago"),
+    ("panel-units-rule", (*TABLE, "fieldConfig", "overrides", 1, "properties", 3, "value"), "ago"),
     ("panel-datasource-rule", (*GRAPH, "datasource"), None),
     ("panel-datasource-rule", (*GRAPH, "targets", 0, "datasource", "uid"), "prometheus"),
     ("panel-no-targets-rule", (*GRAPH, "targets"), []),
@@ -64,42 +70,75 @@ BREAKS: list[tuple[str, Path, object]] = [
     ("panel-last-value", (*STAT, "options", "reduceOptions", "calcs"), []),
     ("panel-legend", (*GRAPH, "options", "legend", "calcs"), []),
     ("panel-threshold", (*STAT, "fieldConfig", "defaults", "thresholds", "steps", 1, "value"), 2),
-    ("panel-threshold", (*STAT, "fieldConfig", "defaults", "thresholds", "steps"), []),
+    ("panel-threshold", (*TABLE, "fieldConfig", "overrides", 1, "properties", 1, "value", "steps", 1, "value"), 2),
     ("panel-threshold", (*STAT, "links"), []),
     ("panel-threshold", (*STAT, "links", 0, "url"), "https://example.org/SaltMasterDown"),
     ("target-promql-rule", GRAPH_EXPR, "rate(salt_jobs_new_total"),
     (
         "target-rate-interval-rule",
         GRAPH_EXPR,
-        f"sum by (function) (rate(salt_jobs_new_total{{{MASTER}}}[5m]))",
+        f"sum by (function, instance) (rate(salt_jobs_new_total{{{MASTER}}}[5m]))",
     ),
     (
         "target-rate-interval-rule",
         GRAPH_EXPR,
-        f"sum by (function) (rate(salt_jobs_new_total{{{MASTER}}}[$__range]))",
+        f"sum by (function, instance) (rate(salt_jobs_new_total{{{MASTER}}}[$__range]))",
     ),
     ("target-job-rule", STAT_EXPR, 'avg(salt_master_up{instance=~"$instance"})'),
     ("target-job-rule", STAT_EXPR, 'avg(salt_master_up{job="$job",instance=~"$instance"})'),
     ("target-instance-rule", STAT_EXPR, 'avg(salt_master_up{job=~"$job"})'),
-    ("target-counter-agg-rule", GRAPH_EXPR, f"sum by (function) (salt_jobs_new_total{{{MASTER}}})"),
+    ("target-counter-agg-rule", GRAPH_EXPR, f"sum by (function, instance) (salt_jobs_new_total{{{MASTER}}})"),
     ("query-topk", STAT_EXPR, f"topk(3, salt_master_up{{{MASTER}}})"),
     ("query-names", STAT_EXPR, f"avg(salt_masters_up{{{MASTER}}})"),
     ("query-names", STAT_EXPR, f"avg by (state) (salt_master_up{{{MASTER}}})"),
     ("query-legend", (*GRAPH, "targets", 0, "legendFormat"), "{{fun}}"),
     ("query-columns", TABLE_EXPR, f"max by (instance, state) (salt_keys{{{MASTER}}})"),
-    ("query-columns", (*TABLE, "targets", 0, "refId"), "B"),
+    ("query-columns", (*TABLE, "transformations", 1, "options", "indexByName"), {"instance": 0}),
+    (
+        "query-link-labels",
+        GRAPH_EXPR,
+        f"sum by (function) (rate(salt_jobs_new_total{{{MASTER}}}[$__rate_interval]))",
+    ),
+    ("link-destination", (*STAT, "fieldConfig", "defaults", "links", 0, "url"), "/d/salt-job?${__url_time_range}"),
+    ("link-destination", (*STAT, "fieldConfig", "defaults", "links", 0, "url"), "/d/salt-jobs?${__all_variables}"),
+    ("link-destination", (*STAT, "fieldConfig", "defaults", "links", 0, "url"), "https://example.org/"),
+    ("link-destination", (*CELL_LINK, "url"), "${scheme}://${__data.fields.Master}/api/v1/loss"),
+    ("link-destination", (*CELL_LINK, "url"), "${scheme}://${__data.fields.Master}/api/v1/losses?user=x"),
+    (
+        "link-columns",
+        (*CELL_LINK, "url"),
+        "${scheme}://${__data.fields.Master}/api/v1/losses?cause=${__data.fields.Why}",
+    ),
 ]
 
 
 def small_dashboard() -> Json:
     """Return a faultless dashboard: a row of a stat, a graph and a table, one above the other."""
-    jobs = "sum by (function) (rate(salt_jobs_new_total{MASTER}[$__rate_interval]))"
+    jobs = "sum by (function, instance) (rate(salt_jobs_new_total{MASTER}[$__rate_interval]))"
     keys = {"Keys": "max by (instance) (salt_keys{MASTER})"}
-    settings = {"Keys": {"unit": "locale"}}
+    losses = to_losses("Losses", minion="Master")
+    settings = {"Master": {"links": [losses]}, "Keys": watched("SaltMasterDown", unit="locale")}
     panels = [
-        stat("Up", "Is it?", "avg(salt_master_up{MASTER})", width=24, alert="SaltMasterDown"),
-        timeseries("Jobs", "How many?", {"{{function}}": jobs}, width=24, unit="cps"),
-        table("Keys", "Which?", {"instance": "Master"}, keys, width=24, empty="-", sort="Keys", fields=settings),
+        stat(
+            "Up",
+            "Is it?",
+            "avg(salt_master_up{MASTER})",
+            width=24,
+            to=[to_dashboard("salt-jobs", "Jobs")],
+            alerts=["SaltMasterDown"],
+        ),
+        timeseries("Jobs", "How many?", {"{{function}}": jobs}, width=24, unit="suffix:/s", to=[to_exporter("Page")]),
+        table(
+            "Keys",
+            "Which?",
+            {"instance": "Master"},
+            keys,
+            width=24,
+            empty="-",
+            sort="Keys",
+            fields=settings,
+            alerts=["SaltMasterDown"],
+        ),
     ]
     return dashboard("small", "Small", "One panel of each kind.", {"Row": panels})
 
@@ -128,7 +167,7 @@ def test_a_broken_dashboard_fails(rule: str, path: Path, value: object) -> None:
 
 def test_every_rule_has_been_seen_failing() -> None:
     """No rule is without a dashboard that it stops."""
-    rules = {*DASHBOARD_RULES, *PANEL_RULES, *QUERY_RULES, "target-promql-rule"}
+    rules = {*DASHBOARD_RULES, *PANEL_RULES, *LINK_RULES, *QUERY_RULES, "target-promql-rule"}
 
     assert rules == {rule for rule, _, _ in BREAKS}
 
@@ -146,6 +185,16 @@ def test_every_rule_has_been_seen_failing() -> None:
         ((*TABLE, "transformations", 0, "id"), "merged", "Keys: no transformation merged"),
         ((*STAT, "options", "reduceOptions", "calcs", 0), "newest", "Up: no reduction newest"),
         ((*GRAPH, "options", "legend", "calcs", 0), "newest", "Jobs: no reduction newest"),
+        ((*STAT, "options", "colourMode"), "value", "Up: options: $: Additional properties are not allowed"),
+        ((*GRAPH, "options", "legend", "displayMode"), "tabel", "Jobs: options: $.legend.displayMode: 'tabel'"),
+        ((*GRAPH, "fieldConfig", "defaults", "custom", "drawStyle"), "lines", "Jobs: custom: $.drawStyle: 'lines'"),
+        ((*STAT, "fieldConfig", "defaults", "custom"), {"width": 2}, "Up: custom: $: Additional properties"),
+        (
+            (*TABLE, "fieldConfig", "overrides", 1, "properties", 2, "id"),
+            "custom.cellStyle",
+            "'cellStyle' was unexpected",
+        ),
+        ((*STAT, "type"), "gauge", "Up: no schema of panels of type gauge"),
         (("annotations", "list", 0, "colour"), "red", "'colour' was unexpected"),
     ],
 )

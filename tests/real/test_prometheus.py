@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import urllib.parse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from grafana.generate import DASHBOARDS
 from tests.alerts.rules import RULES, alert_expressions
-from tests.grafana.expressions import annotation_expressions, panel_expressions
+from tests.grafana.expressions import annotation_expressions, may_be_empty, panel_expressions, panels
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +28,7 @@ pytestmark = [
 ]
 
 _URL = "http://127.0.0.1:9090"
-_DASHBOARD = Path(__file__).parents[2] / "grafana" / "salt-overview.json"
+_GRAFANA = Path(__file__).parents[2] / "grafana"
 
 _CONFIG = """\
 global: {scrape_interval: 1s, evaluation_interval: 1s}
@@ -69,6 +71,7 @@ def prometheus(
         f"--config.file={config}",
         f"--storage.tsdb.path={folder}/tsdb",
         "--web.listen-address=127.0.0.1:9090",
+        "--enable-feature=exemplar-storage",
     ]
     lab.start("prometheus", argv, network.prefix("master"))
     prometheus = Prometheus(exporter)
@@ -101,13 +104,26 @@ def test_promtool_has_nothing_to_say(exporter: Exporter) -> None:
     assert "" == exporter.run_beside("promtool", "check", "metrics", stdin=exporter.scrape().text)
 
 
-def test_every_panel_has_data(prometheus: Prometheus) -> None:
-    """Every query of the dashboard is valid, and every panel has data of the live exporter.
+def test_a_loss_is_named_by_its_exemplar(prometheus: Prometheus) -> None:
+    """The counter of missing responses leads from a cause to a job and a minion."""
+    now = time.time()
+    name = "salt_jobs_missing_responses_total"
+    found = prometheus.api("query_exemplars", query=name, start=str(now - 3600), end=str(now))
+    named = [exemplar["labels"] for series in found for exemplar in series["exemplars"]]
+    assert "ghost" in {labels["minion"] for labels in named}
+    assert all(len(labels["jid"]) == 20 for labels in named)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_panel_has_data(prometheus: Prometheus, name: str) -> None:
+    """Every query of a dashboard is valid, and every panel has data of the live exporter, or words for having none.
 
     One query of a panel is enough: a minion that never spoke has no time at which it was last seen.
     """
-    dashboard = json.loads(_DASHBOARD.read_text())
-    filled: dict[str, bool] = {}
+    dashboard = json.loads((_GRAFANA / name).read_text())
+    filled: dict[str, bool] = {
+        panel["title"]: True for panel in panels(dashboard) if "targets" in panel and may_be_empty(panel)
+    }
     for title, expression in panel_expressions(dashboard):
         filled[title] = bool(prometheus.query(expression)) or filled.get(title, False)
     assert [] == [title for title, has_data in filled.items() if not has_data]
