@@ -28,7 +28,7 @@ MORE_MINIONS: Final = ("echo", "foxtrot", "golf", "hotel")  # for who starts the
 DEADLINE: Final = 6  # seconds, see exporter.py
 HWM: Final = 40
 
-_SIZE = 200_000  # bytes of a large job
+_SIZE = 20_000  # bytes of a large job
 _PACE = 0.1  # seconds between large jobs: ten of them from one look at the queue to the next
 _JID = re.compile(r"with jid (\d{20})")
 _PROGRAMS = Path(__file__).with_name("programs")

@@ -124,6 +124,8 @@ def arena_network(network: Network) -> Network:
     network.add("arena", f"{arena.MASTER}/24")
     for number, minion in enumerate((*arena.MINIONS, *arena.MORE_MINIONS), 11):
         network.add(minion, f"10.78.0.{number}/24")
+    for node in ("arena", *arena.MINIONS, *arena.MORE_MINIONS):
+        network.limit_buffers(node, 64 << 10)  # so that it takes little to fill ZeroMQ's queues
     return network
 
 

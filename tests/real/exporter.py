@@ -57,14 +57,16 @@ class Metrics:
 class Exporter:
     """The daemon and the commands, run in the network namespace of the master."""
 
-    def __init__(self, lab: Lab, prefix: Sequence[str], state: Path, port: int = 4507) -> None:
+    def __init__(
+        self, lab: Lab, prefix: Sequence[str], state: Path, port: int = 4507, settings: Sequence[str] = _SETTINGS
+    ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self._lab = lab
         self._prefix = list(prefix)
         self._config = [f"--salt.config-dir={lab.config_dir}", f"--state.directory={state}"]
         address = f"--web.listen-address=127.0.0.1:{port}"
         program = [sys.executable, "-m", "salt_exporter"]
-        lab.start("exporter", [*program, "serve", *self._config, *_SETTINGS, address], prefix)
+        lab.start("exporter", [*program, "serve", *self._config, *settings, address], prefix)
         lab.wait("exporter", self._is_ready, 30)
 
     def stop(self) -> None:

@@ -36,6 +36,11 @@ class Network:
             _ip(node, f"address add {address} dev eth0{' nodad' if ':' in address else ''}")
         _ip(node, "link set dev eth0 up")
 
+    def limit_buffers(self, node: str, size: int) -> None:
+        """Let the kernel hold no more than so many bytes for each TCP connection of a node, either way."""
+        for name in ("tcp_wmem", "tcp_rmem"):
+            _run("ip", "netns", "exec", _name(node), "sysctl", "-q", "-w", f"net.ipv4.{name}=4096 16384 {size}")
+
     def prefix(self, node: str) -> list[str]:
         """Return what to put before a command to run it on a node."""
         return ["ip", "netns", "exec", _name(node)]
