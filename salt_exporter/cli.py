@@ -108,8 +108,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         print(f"salt-exporter: {error}", file=sys.stderr)
         return 2
     if options.config_check:
-        print(f"configuration is good ({settings.file or 'no file'})")
-        return 0
+        return _check_config(settings)
     if options.once:
         return _once(settings)
     commands: dict[str, Callable[[], int]] = {
@@ -128,6 +127,20 @@ def _serve(settings: Config, read: Callable[[], Config]) -> int:
     from salt_exporter.daemon import run  # noqa: PLC0415
 
     return run(settings, read)
+
+
+def _check_config(settings: Config) -> int:
+    from salt_exporter.web_config.file import read  # noqa: PLC0415
+    from salt_exporter.web_config.live import activate  # noqa: PLC0415
+
+    try:
+        if settings.web_config_file:
+            activate(read(settings.web_config_file))
+    except ConfigError as error:
+        print(f"salt-exporter: {error}", file=sys.stderr)
+        return 2
+    print(f"configuration is good ({settings.file or 'no file'})")
+    return 0
 
 
 def _once(settings: Config) -> int:

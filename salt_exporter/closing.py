@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from dataclasses import dataclass
+from functools import cache as once
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from salt_exporter.analysis.attribution import Attribution, Facts, attribute
@@ -139,24 +140,33 @@ class Closer:
     # --- jobs that end ---
 
     def _close(self, due: Iterable[_Due], cache: JobCache | None, now: float, wall: float) -> None:
-        scene: Scene | None = None
-        looked = False
+        look = once(lambda: self._look(now, wall))  # at most once, and only if somebody is missing
         for one in due:
-            cached = self._returned(cache, one.job.jid)
-            missing = one.outstanding - (cached or frozenset())
-            if missing and not looked:
-                scene, looked = self._look(now, wall), True
-            found = {minion: self._explain(scene, one.job, minion, cached) for minion in missing}
-            with self._activity.lock:
-                lost = self._activity.jobs.close(
-                    one.job, now, wall, cached, {minion: item.cause for minion, item in found.items()}
-                )
-            if lost is None:
-                continue
-            self._report(one.job, {minion: found[minion] for minion in lost}, wall)
-            self._forget(one.job.jid)
-            if cached is not None and (absent_there := one.unverified - cached):
-                self._second_looks.append((now + _SECOND_LOOK, one.job.jid, absent_there))
+            try:
+                self._close_one(one, cache, now, wall, look)
+            except Exception:  # noqa: BLE001 - whatever it is, the others are to be closed, and this one not for ever
+                _log.exception("cannot tell why responses to job %s are missing", one.job.jid)
+                with self._activity.lock:
+                    self._activity.jobs.close(one.job, now, wall, None, {})
+                self._forget(one.job.jid)
+
+    def _close_one(
+        self, one: _Due, cache: JobCache | None, now: float, wall: float, look: Callable[[], Scene | None]
+    ) -> None:
+        cached = self._returned(cache, one.job.jid)
+        missing = one.outstanding - (cached or frozenset())
+        scene = look() if missing else None
+        found = {minion: self._explain(scene, one.job, minion, cached) for minion in missing}
+        with self._activity.lock:
+            lost = self._activity.jobs.close(
+                one.job, now, wall, cached, {minion: item.cause for minion, item in found.items()}
+            )
+        if lost is None:
+            return
+        self._report(one.job, {minion: found[minion] for minion in lost}, wall)
+        self._forget(one.job.jid)
+        if cached is not None and (absent_there := one.unverified - cached):
+            self._second_looks.append((now + _SECOND_LOOK, one.job.jid, absent_there))
 
     def _forget(self, jid: str) -> None:
         self._absent.pop(jid, None)

@@ -79,7 +79,7 @@ class Scene:
             silent_before_end=ended.seen - ended.received if ended else 0.0,
             silent_limit=self.silent_limit,
             queued=min((one.queued for one in delivery), default=0) if live else 0,
-            unsent=min((life.unsent for life in live), default=0) if _is_stuck(live, delivery) else 0,
+            unsent=min(map(_stuck, live, delivery), default=0),
             repeats=min((life.repeats for life in live), default=0),
             heard=max((life.received - job.opened for life in live), default=None),
             alive=alive if alive is not None and alive > _AFTERMATH else None,
@@ -114,8 +114,9 @@ class Scene:
         return None if time is None else time - job.opened
 
 
-def _is_stuck(lives: list[Life], delivery: list[Delivery]) -> bool:
-    return any(life.repeats > 1 for life in lives) or any(one.stalled for one in delivery)
+def _stuck(life: Life, delivery: Delivery) -> int:
+    """Return the bytes in the kernel's send queue; those that are only on their way count as delivered."""
+    return life.unsent if life.repeats > 1 or delivery.stalled else 0
 
 
 def _gone(life: Life) -> float:

@@ -3,11 +3,14 @@ r"""Event bodies to typed events. Pure; reads the events of Salt 3006, 3007 and 
 A body is `tag + b"\n\n" + msgpack(data)` (TAGEND, salt/utils/event.py). What each tag carries is written down in
 docs/design.md. A minion may fire events under any tag: the master marks those with `cmd: _minion_event` and the true
 sender in `id` (salt/master.py, `_minion_event`), so a forged job event is recognised and only proves its sender alive.
+What a minion fires as a list (`events`) the master puts on the bus unmarked (salt/daemons/masterapi.py, all lines): a
+return forged like that cannot be told from a true one; the job cache lacks it (`salt_jobs_bus_only_responses_total`).
 """
 
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from sys import intern  # ids are remembered by every job that names them: one string for all
 from typing import Any, Final, NamedTuple
 
 import msgpack
@@ -244,7 +247,7 @@ def _job_return(data: dict[str, Any]) -> JobReturn:
     return JobReturn(
         jid=_text(data, "jid"),
         function=function,
-        minion=_text(data, "id"),
+        minion=intern(_text(data, "id")),
         success=all(answer is not False for answer in _each(data.get("success")))
         and all(code in (0, None) for code in _each(data.get("retcode"))),
         scheduled="schedule" in data,
@@ -282,7 +285,7 @@ def _ids(value: object) -> tuple[str, ...]:
     if value is None:
         return ()
     if isinstance(value, (list, tuple)) and all(isinstance(minion, str) and len(minion) <= MAX_ID for minion in value):
-        return tuple(value)
+        return tuple(map(intern, value))
     raise EventError("a list of minions is none")
 
 

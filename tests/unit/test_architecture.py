@@ -56,8 +56,8 @@ ROOMS: dict[str, set[str]] = {
     },
     "api": {"errors", "config", "journal", "analysis", "world", "scrape", "exposition", "web", "commands"},
     "status": {
-        *("version", "errors", "analysis", "master", "world", "collectors", "scrape", "exposition", "web"),
-        *("commands", "api"),
+        *("version", "errors", "analysis", "master", "sampler", "world", "collectors", "scrape", "exposition"),
+        *("web", "commands", "api"),
     },
     "daemon": {
         "version",
@@ -77,7 +77,7 @@ ROOMS: dict[str, set[str]] = {
     },
     "docs": {"config", "metric", "analysis", "collectors"},
     "demo": set(),
-    "cli": {"version", "config", "log", "commands", "daemon", "demo"},
+    "cli": {"version", "config", "log", "web_config", "commands", "daemon", "demo"},
     "__main__": {"cli"},
 }
 
@@ -100,7 +100,7 @@ PURE_LIBRARIES = {
 }
 # Of these libraries only what neither asks nor tells the system anything.
 PURE_USES = re.compile(
-    r"os\.(strerror|fsdecode)|pathlib\.PurePath|sys\.byteorder"
+    r"os\.(strerror|fsdecode)|pathlib\.PurePath|sys\.(byteorder|intern)"
     r"|socket\.((AF|SOCK|IPPROTO)_\w+|AddressFamily|inet_[np]to[np]|[nh]to[nh][sl])"
 )
 # Run by another Python than the daemon's, in a process of its own.

@@ -6,7 +6,7 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from salt_exporter import docs
@@ -276,6 +276,7 @@ _facts = st.builds(Facts, **_ANY)
 
 
 @given(_facts)
+@settings(deadline=None)
 @example(PLAIN)
 @example(Facts())
 def test_any_facts_have_exactly_one_cause(facts: Facts) -> None:
@@ -289,6 +290,7 @@ def test_any_facts_have_exactly_one_cause(facts: Facts) -> None:
 
 
 @given(_facts)
+@settings(deadline=None)
 def test_causes_that_need_proof_have_it(facts: Facts) -> None:
     """No cause is named without the fact that it stands for."""
     proof = {

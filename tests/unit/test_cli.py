@@ -117,6 +117,16 @@ def test_bad_configuration_is_one_sentence_and_status_2(
     assert re.fullmatch(r"salt-exporter: .+\n", capsys.readouterr().err)
 
 
+def test_config_check_reads_the_web_configuration_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What would end the daemon at its start is found before."""
+    file = tmp_path / "web.yml"
+    file.write_text("oops: 1")
+    assert cli.main(["--config.check", "--web.config.file", str(file)]) == 2
+    assert "oops is unknown here" in capsys.readouterr().err
+    file.write_text("basic_auth_users: {}")
+    assert cli.main(["--config.check", "--web.config.file", str(file)]) == 0
+
+
 @pytest.mark.parametrize("command", [[], ["serve"]])
 def test_config_check(command: list[str], called: Called, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`--config.check` says whether the configuration is good, and starts nothing."""

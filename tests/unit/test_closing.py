@@ -651,6 +651,26 @@ def test_scene_that_fails_is_asked_once_a_tick(house: House) -> None:
     assert (1, {Cause.UNKNOWN: 3}) == (house.scenes, house.missing)
 
 
+def test_surprise_at_one_job_holds_up_no_other(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody has thought of is logged with its traceback; that job is closed without causes, the others with."""
+    failures = [ZeroDivisionError("unheard of")]
+
+    def fail_once() -> None:
+        if failures:
+            raise failures.pop()
+
+    house.meanwhile = fail_once
+    house.facts["b"] = GONE
+    house.new("1", "a")
+    house.new("2", "b")
+    house.tick(DEADLINE)
+
+    assert {Cause.UNKNOWN: 1, Cause.NOT_CONNECTED: 1} == house.missing
+    assert 0 == house.ledger.in_flight
+    (record,) = [record for record in caplog.records if record.exc_info]
+    assert "job 1" in record.getMessage()
+
+
 # --- storms ---
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salt_exporter.analysis.deadlines import Deadlines
@@ -52,6 +52,7 @@ def test_defaults_give_long_jobs_their_time() -> None:
 
 
 @given(st.text(max_size=40), st.lists(st.tuples(st.text(max_size=6), st.floats(1.0, 1e6)), max_size=5))
+@settings(deadline=None)
 def test_any_function_has_a_deadline(function: str, patterns: list[tuple[str, float]]) -> None:
     """Whatever a minion calls its function: the answer is the default or that of a pattern."""
     assert Deadlines(DEFAULT, patterns).of(function) in {DEFAULT, *(seconds for _, seconds in patterns)}

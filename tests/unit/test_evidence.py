@@ -272,6 +272,21 @@ def test_one_of_two_connections_that_takes_everything_is_enough() -> None:
     assert (0, 0) == (stage.facts().unsent, stage.facts().repeats)
 
 
+@pytest.mark.parametrize(("second", "unsent"), [(False, 0), (True, 60)])
+def test_bytes_under_way_on_one_of_two_connections_are_delivered(*, second: bool, unsent: int) -> None:
+    """Only what is stuck on both connections keeps the job from a minion."""
+    stage = Stage()
+    for at in (900.0, 1055.0):
+        rows = [_MADE._replace(cookie=1, peer=OWN, send_queue=70), _MADE._replace(cookie=2, peer=OWN, send_queue=60)]
+        stage.subscriptions.observe(rows, at)
+    stage.publisher.known = {
+        1: Delivery(dropped=False, queued=0, stalled=True),
+        2: Delivery(dropped=False, queued=0, stalled=second),
+    }
+
+    assert unsent == stage.facts().unsent
+
+
 # --- how it ended ---
 
 

@@ -6,7 +6,7 @@ import socket
 from math import inf
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salt_exporter.analysis import subscriptions as module
@@ -174,6 +174,7 @@ _samples = st.lists(
 
 
 @given(_samples, st.floats(0.0, 200.0))
+@settings(deadline=None)
 def test_each_life_is_told_once_and_covers_the_samples_that_have_it(
     samples: list[tuple[set[int], float]], asked: float
 ) -> None:
