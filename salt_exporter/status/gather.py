@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from salt_exporter import api
@@ -45,7 +45,7 @@ class Situation:
     recent: Mapping[str, int] | None = None  # missing responses of the last RECENT seconds by cause
     jobs: Mapping[str, Any] | None = None  # as /api/v1/jobs has them
     losses: Mapping[str, Any] | None = None  # as /api/v1/losses has them, those that are asked for
-    problems: Mapping[str, str] = ()  # type: ignore[assignment] # field of this class → what its source says
+    problems: Mapping[str, str] = field(default_factory=dict)  # name of one of the above → why it is None
 
 
 class Gathering:
@@ -56,7 +56,7 @@ class Gathering:
         served = api.endpoints(world, scrape)
         losses = served["losses"].function
         functions: dict[str, Callable[[], Any]] = {
-            "master": lambda: world.settings.current(),
+            "master": world.settings.current,
             "scrape": scrape,
             "report": lambda: check.look(world, scrape()),
             "presence": world.presence,

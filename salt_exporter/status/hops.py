@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from salt_exporter.analysis.causes import Cause
 from salt_exporter.analysis.presence import NOT_PRESENT, PRESENT, UNCERTAIN
@@ -15,13 +15,10 @@ from salt_exporter.status.words import several, size
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from salt_exporter.metric import Metric
-
-_CONSUMERS: Final = 4  # of the event bus, those furthest behind
+_CONSUMERS: Final = 4  # of the event bus that are shown, those furthest behind
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(NamedTuple):
     """One figure of a hop; `fill` is its share of the limit where there is one, 0 to 1."""
 
     name: str
@@ -71,7 +68,7 @@ def _publisher(values: Values) -> Iterator[Queue]:
         full = ratio >= NEARLY_FULL
         yield Queue("Longest queue", f"{waiting}, {ratio:.0%} of pub_hwm", min(ratio, 1.0), alarming=full)
     yield from _number("Minions behind", values.of(publish.BEHIND), alarming=True)
-    yield from _number("Dropped since start", values.of(publish.DROPPED), alarming=True)
+    yield from _number("Dropped since start", values.of(publish.DROPPED))
 
 
 def _publish_port(values: Values) -> Iterator[Queue]:
@@ -99,15 +96,18 @@ def _return_port(values: Values) -> Iterator[Queue]:
 
 def _event_bus(values: Values) -> Iterator[Queue]:
     yield from _number("Consumers", values.of(eventbus.CONSUMERS))
-    behind = sorted(values.by_label(eventbus.CONSUMER_QUEUE).items(), key=lambda item: (-item[1], item[0]))
-    for process, unread in behind[:_CONSUMERS]:
-        yield Queue(process, f"{size(unread)} unread", alarming=unread >= SLOW_CONSUMER)
+    unread = values.by_label(eventbus.CONSUMER_QUEUE)
+    if unread and not any(unread.values()):
+        yield Queue("Unread", "nothing")
+    furthest_behind = sorted(((number, process) for process, number in unread.items() if number), reverse=True)
+    for number, process in furthest_behind[:_CONSUMERS]:
+        yield Queue(f"Unread by {process}", size(number), alarming=number >= SLOW_CONSUMER)
 
 
 def _job_cache(values: Values) -> Iterator[Queue]:
     if (readable := values.of(jobs.CACHE_READABLE)) is not None:
         yield Queue("Compared with the bus", "yes" if readable else "NO", alarming=not readable)
-    yield from _number("Returns not stored", values.of(jobs.BUS_ONLY), alarming=True)
+    yield from _number("Returns not stored", values.of(jobs.BUS_ONLY))
     yield from _number("Returns only here", values.of(jobs.CACHE_ONLY))
 
 
@@ -130,7 +130,7 @@ HOPS: Final = (
     Hop(
         "publish",
         "Port {publish}",
-        "carries the job to the minions",
+        "carries the job over the network",
         ("connections", "publish"),
         _publish_port,
         (Cause.NOT_CONNECTED, Cause.DISCONNECTED, Cause.NETWORK_STALL),
@@ -143,7 +143,7 @@ HOPS: Final = (
         _minions,
         (Cause.MINION_SILENT, Cause.MINION_NO_RETURN),
     ),
-    Hop("return", "Port {request}", "takes the returns", ("request",), _return_port, (Cause.RETURN_LOST,)),
+    Hop("return", "Port {request}, back", "takes the returns", ("request",), _return_port, (Cause.RETURN_LOST,)),
     Hop(
         "bus",
         "Event bus",
@@ -156,7 +156,6 @@ HOPS: Final = (
     # No stop of the way, drawn beside it.
     Hop("unplaced", "Somewhere", "no evidence says where", (), _nothing, (Cause.UNKNOWN,)),
 )
-TITLES: Final = {cause: hop.title for hop in HOPS for cause in hop.causes}
 
 
 def _number(name: str, value: float | None, *, alarming: bool = False) -> Iterator[Queue]:
@@ -168,7 +167,6 @@ def _number(name: str, value: float | None, *, alarming: bool = False) -> Iterat
 def _bytes(name: str, value: float | None) -> Iterator[Queue]:
     if value is not None:
         yield Queue(name, size(value))
-
 
 
 def _accept_queue(values: Values, channel: str) -> Iterator[Queue]:

@@ -13,9 +13,9 @@ from salt_exporter.api import one_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-ROWS: Final = 100  # of a table on one page
+ROWS: Final = 50  # of a table on one page
 _LONGEST: Final = 256  # letters of a text that is searched for
-_MOST_PAGES: Final = 1000  # 100,000 rows, as an answer of the API
+_MOST_PAGES: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Query:
 def _text(text: str) -> str:
     if len(text) > _LONGEST:
         raise ValueError(f"expected at most {_LONGEST} letters")
+    if not text.isprintable():
+        raise ValueError("expected letters that can be printed")
     return text
 
 

@@ -19,7 +19,8 @@ _GET = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlop
 
 # Shorter than the defaults, for nobody waits for a test; what they bound is the same.
 _SETTINGS = (
-    *("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s", "--jobs.deadlines=test.echo=10s,test.storm=2m"),
+    *("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s"),
+    "--jobs.deadlines=test.echo=10s,test.storm=2m",
     *("--probe.request-interval=1s", "--probe.request-timeout=1s"),
 )
 

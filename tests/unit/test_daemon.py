@@ -94,12 +94,13 @@ def test_every_warning_is_counted(daemon: Daemon) -> None:
         assert levels.count(level) == metrics[f"salt_exporter_log_messages_total {level}"]
 
 
-def test_landing_page_tells_of_the_master(daemon: Daemon) -> None:
-    """The start page shows the master and its minions in a few words."""
+def test_status_page_tells_of_the_master(daemon: Daemon) -> None:
+    """The start page shows the master, its one minion that is away, and why the rest cannot be seen."""
     status, page = daemon.get("/")
 
-    assert (status, "<th>Master<td>here, Salt " in page) == (200, True)
-    assert "<th>Minions not present<td>1" in page
+    assert (status, "<strong>here, Salt " in page) == (200, True)
+    assert "Of 1 accepted minion 0 present, 1 not present, 0 uncertain." in page
+    assert "Could not ask for the collector “eventbus”" in page
 
 
 def test_salt_is_never_loaded(daemon: Daemon) -> None:
