@@ -1,8 +1,8 @@
-"""One connection to the master's request router over which pings are sent and answered."""
+"""One connection to the master's request router over which pings are sent and answered, with ZeroMQ."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import os
 import socket
 import time
@@ -12,12 +12,10 @@ import msgpack
 import zmq
 
 from salt_exporter.probes import SOURCE
+from salt_exporter.probes.message import asked_of, message
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-
-_log = logging.getLogger(__name__)
 
 
 class PingConnection:
@@ -28,7 +26,7 @@ class PingConnection:
     """
 
     def __init__(self, context: zmq.Context[Any], address: tuple[str, int]) -> None:
-        self.address = address
+        self._address = address
         is_ipv6 = ":" in address[0]
         version = socket.AF_INET6 if is_ipv6 else socket.AF_INET
         self._source = address[0] if is_ipv6 else SOURCE
@@ -56,7 +54,7 @@ class PingConnection:
         """Begin to connect; done when it is not lost any longer. If it raises, it has closed."""
         source = _endpoint(self._source, self.name[1])
         try:
-            self._dealer.connect(f"tcp://{source};{_endpoint(*self.address)}")
+            self._dealer.connect(f"tcp://{source};{_endpoint(*self._address)}")
         except zmq.ZMQError as error:  # an address that is none
             self.close()
             raise OSError(error.errno, error.strerror) from error
@@ -65,15 +63,18 @@ class PingConnection:
         """Tell whether it does not stand: not yet, or no longer."""
         return not self._dealer.getsockopt(zmq.EVENTS) & zmq.POLLOUT
 
-    def wait(self, event: int, milliseconds: int) -> None:
-        """Wait until it is readable or writable (zmq.POLLIN, zmq.POLLOUT), at most so long."""
-        self._dealer.poll(milliseconds, event)
+    def wait_connected(self, milliseconds: int) -> None:
+        """Wait until it stands, at most so long."""
+        self._dealer.poll(milliseconds, zmq.POLLOUT)
+
+    def wait_answer(self, milliseconds: int) -> None:
+        """Wait until something has come, at most so long."""
+        self._dealer.poll(milliseconds, zmq.POLLIN)
 
     def send(self, asked: float) -> None:
-        """Send a ping that carries `asked`, which the answer brings back. Raises zmq.Again when lost."""
-        load = {"cmd": "ping", "asked": asked}
-        # Without its version the master calls the load a bad one.
-        self._dealer.send_multipart([b"", msgpack.packb({"enc": "clear", "load": load, "version": 3})], zmq.NOBLOCK)
+        """Send a ping that carries `asked`, which the answer brings back, unless the connection is lost."""
+        with contextlib.suppress(zmq.Again):
+            self._dealer.send_multipart([b"", msgpack.packb(message(asked))], zmq.NOBLOCK)
 
     def answers(self) -> Iterator[tuple[float, float]]:
         """Yield what the pings carried whose answers have come, and when these came (monotonic seconds)."""
@@ -82,7 +83,7 @@ class PingConnection:
                 frames = self._dealer.recv_multipart(zmq.NOBLOCK)
             except zmq.Again:
                 return
-            asked = _asked(frames[-1])
+            asked = asked_of(_unpacked(frames[-1]))
             if asked is not None:
                 yield asked, time.monotonic()
 
@@ -96,14 +97,8 @@ def _endpoint(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _asked(answer: bytes) -> float | None:
-    """Return what the ping carried whose answer this is, None if it is something else, such as a refusal."""
+def _unpacked(answer: bytes) -> object:
     try:
-        load = msgpack.unpackb(answer)
+        return msgpack.unpackb(answer)
     except (ValueError, msgpack.UnpackException):
-        load = None
-    asked = load.get("asked") if isinstance(load, dict) else None
-    if isinstance(asked, float):
-        return asked
-    _log.debug("the master answered a ping with %r", answer[:80])
-    return None
+        return answer

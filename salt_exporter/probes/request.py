@@ -10,7 +10,6 @@ is twice as long. Should the answer come late after all, the master is asked aga
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -19,11 +18,16 @@ import zmq
 
 from salt_exporter.errors import SourceError
 from salt_exporter.probes.ping import PingConnection
+from salt_exporter.probes.ping_tcp import TcpPingConnection
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import TypeAlias
 
+    from salt_exporter.probes.message import Router
     from salt_exporter.probes.results import Results
+
+    Connection: TypeAlias = PingConnection | TcpPingConnection
 
 _POLL_MS: Final = 100  # between looks at the stop flag while an answer is waited for
 _RETRY: Final = 2.0  # seconds until a master that could not be connected to is tried again
@@ -33,24 +37,25 @@ _LONGEST_PAUSE: Final = 120.0  # seconds
 class RequestProbe:
     """Pings from a thread of its own until stopped.
 
-    `address` gives host and port of the request channel; it may raise SourceError. `own` gets the address and port of
+    `router` gives where the request channel is; it may raise SourceError. `own` gets the address and port of
     our connection before it is made, so that nobody ever takes it for a minion's. Times in seconds.
     """
 
     def __init__(
         self,
         results: Results,
-        address: Callable[[], tuple[str, int]],
+        router: Callable[[], Router],
         own: set[tuple[bytes, int]],
         interval: float,
         timeout: float,
     ) -> None:
         self._results = results
-        self._address = address
+        self._router = router
         self._own = own
         self._interval = interval
         self._timeout = timeout
-        self._connection: PingConnection | None = None
+        self._connection: Connection | None = None
+        self._connected_to: Router | None = None
         self._name = (b"", 0)  # of the newest connection; the kernel may still show it when it is closed
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe-request", daemon=True)
@@ -70,39 +75,45 @@ class RequestProbe:
         pause = self._interval
         try:
             while not self._stop.is_set():
-                connection = self._connect(context)
-                if connection and self._ping(connection):
-                    pause = self._interval
-                    self._listen(connection, pause)
-                elif not connection or connection.is_lost():
-                    pause = self._interval
-                    self._stop.wait(min(pause, _RETRY))
-                elif self._listen(connection, pause, for_answer=True):
-                    pause = self._interval
-                else:
-                    pause = min(2 * pause, _LONGEST_PAUSE)
+                try:
+                    pause = self._turn(context, pause)
+                except SourceError as error:  # whoever answers there does not understand us, nor will it soon
+                    self._results.unknown(str(error))
+                    self._stop.wait(_LONGEST_PAUSE)
         finally:
             self._disconnect()
             context.destroy(linger=0)
             self._own.discard(self._name)
 
-    def _connect(self, context: zmq.Context[Any]) -> PingConnection | None:
+    def _turn(self, context: zmq.Context[Any], pause: float) -> float:
+        """Ask once and wait, `pause` seconds if there is no answer; return the next such pause."""
+        connection = self._connect(context)
+        if connection and self._ping(connection):
+            self._listen(connection, self._interval)
+        elif not connection or connection.is_lost():
+            self._stop.wait(min(self._interval, _RETRY))
+        elif not self._listen(connection, pause, for_answer=True):
+            return min(2 * pause, _LONGEST_PAUSE)
+        return self._interval
+
+    def _connect(self, context: zmq.Context[Any]) -> Connection | None:
         """Return a connection to where the master is now, the one there is if it still stands; None without one."""
         try:
-            address = self._address()
+            router = self._router()
         except SourceError as error:
             self._results.unknown(str(error))
             return None
-        if self._connection and (self._connection.address != address or self._connection.is_lost()):
+        if self._connection and (self._connected_to != router or self._connection.is_lost()):
             self._disconnect()
         if not self._connection:
-            self._connection = self._new_connection(context, address)
+            self._connection, self._connected_to = self._new_connection(context, router), router
         return self._connection
 
-    def _new_connection(self, context: zmq.Context[Any], address: tuple[str, int]) -> PingConnection | None:
+    def _new_connection(self, context: zmq.Context[Any], router: Router) -> Connection | None:
+        address = router.host, router.port
         where = "{}:{}".format(*address)
         try:
-            connection = PingConnection(context, address)
+            connection = TcpPingConnection(address) if router.transport == "tcp" else PingConnection(context, address)
             self._own.discard(self._name)
             self._name = connection.name
             self._own.add(self._name)
@@ -112,7 +123,7 @@ class RequestProbe:
             return None
         deadline = time.monotonic() + self._timeout
         while connection.is_lost() and time.monotonic() < deadline and not self._stop.is_set():
-            connection.wait(zmq.POLLOUT, _POLL_MS)
+            connection.wait_connected(_POLL_MS)
         if not connection.is_lost():
             return connection
         connection.close()
@@ -125,14 +136,13 @@ class RequestProbe:
             self._connection.close()
             self._connection = None
 
-    def _ping(self, connection: PingConnection) -> bool:
+    def _ping(self, connection: Connection) -> bool:
         """Ask once; return whether the answer came in time."""
         asked = time.monotonic()
-        with contextlib.suppress(zmq.Again):  # lost just now
-            connection.send(asked)
+        connection.send(asked)
         while time.monotonic() < asked + self._timeout and not self._stop.is_set() and not connection.is_lost():
             left = asked + self._timeout - time.monotonic()
-            connection.wait(zmq.POLLIN, max(1, min(_POLL_MS, round(left * 1000))))
+            connection.wait_answer(max(1, min(_POLL_MS, round(left * 1000))))
             for sent, received in connection.answers():
                 if sent == asked:
                     self._results.succeeded(received - sent)
@@ -147,7 +157,7 @@ class RequestProbe:
             )
         return False
 
-    def _listen(self, connection: PingConnection, seconds: float, *, for_answer: bool = False) -> bool:
+    def _listen(self, connection: Connection, seconds: float, *, for_answer: bool = False) -> bool:
         """Take late answers until the time is over or the connection lost.
 
         With `for_answer` return True as soon as one has come.
@@ -155,7 +165,7 @@ class RequestProbe:
         end = time.monotonic() + seconds
         while time.monotonic() < end and not self._stop.is_set() and not connection.is_lost():
             left = end - time.monotonic()
-            connection.wait(zmq.POLLIN, max(1, min(_POLL_MS, round(left * 1000))))
+            connection.wait_answer(max(1, min(_POLL_MS, round(left * 1000))))
             answers = list(connection.answers())
             for sent, received in answers:
                 self._results.late(received - sent)
