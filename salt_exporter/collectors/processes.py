@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from salt_exporter.analysis.cpu import CpuByRole
 from salt_exporter.errors import SourceError
+from salt_exporter.kernel.descriptors import HeldSockets
 from salt_exporter.kernel.inet_diag import LISTEN
 from salt_exporter.kernel.sock_diag import tcp_sockets, unix_sockets
 from salt_exporter.kernel.unix_diag import listeners
@@ -61,6 +62,7 @@ class ProcessesCollector:
     def __init__(self, world: World) -> None:
         self._world = world
         self._cpu = CpuByRole()
+        self._held = HeldSockets()
 
     def collect(self) -> Iterator[Sample]:
         """Yield the samples of now."""
@@ -70,8 +72,9 @@ class ProcessesCollector:
                 f"no salt-master with {settings.config_dir} runs among the processes the exporter sees: is it down, or "
                 "in another PID namespace?"
             )
-        processes = master_processes(settings.process)
-        found = roles(processes, settings.process.pid, self._listening(settings))
+        listening = self._listening(settings)
+        processes = master_processes(settings.process, listening.keys(), self._held)
+        found = roles(processes, settings.process.pid, listening)
         by_role: dict[str, list[Process]] = {role: [] for role in ROLES}
         for process in processes:
             by_role[found[process.pid]].append(process)

@@ -8,34 +8,34 @@ from __future__ import annotations
 
 import os
 import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import psutil
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable
+    from collections.abc import Set as AbstractSet
 
 _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 
-@dataclass(frozen=True, slots=True)
-class Descriptors:
-    """What one process has open."""
-
-    count: int
-    sockets: Mapping[int, int]  # inode → descriptor
-
-
-def descriptors(pid: int) -> Descriptors:
-    """Return what a process has open. Raises OSError: it has ended, or may not be looked at."""
-    names = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - there are many: Path takes three times as long
-    sockets = {}
-    for name in names:
+def sockets_of(pid: int) -> dict[int, int]:
+    """Return the descriptors of a process's sockets by inode. Raises OSError: it has ended, or may not be looked at."""
+    found = {}
+    for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - there are many: Path takes three times as long
         inode = _socket(f"/proc/{pid}/fd/{name}")
         if inode is not None:
-            sockets[inode] = int(name)
-    return Descriptors(len(names), sockets)
+            found[inode] = int(name)
+    return found
+
+
+def number_of_descriptors(pid: int) -> int:
+    """Return how many descriptors a process has open. Raises OSError as `sockets_of`.
+
+    Linux tells from 6.2 on, as the size of the folder (fs/proc/fd.c, proc_fd_getattr); to list thousands takes long.
+    """
+    folder = f"/proc/{pid}/fd"
+    return os.stat(folder).st_size or len(os.listdir(folder))  # noqa: PTH116, PTH208 - as above
 
 
 def _socket(descriptor: str) -> int | None:
@@ -44,6 +44,35 @@ def _socket(descriptor: str) -> int | None:
     except OSError:  # closed meanwhile
         return None
     return int(match[1]) if match else None
+
+
+class HeldSockets:
+    """Tells which of some sockets a process holds, and remembers it: thousands of links take many milliseconds to read.
+
+    What a process does not hold when it is seen first it does not get later: sockets of its own making are new.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[int, float], dict[int, int | None]] = {}  # inode → descriptor, None: not held
+
+    def of(self, pid: int, started: float, inodes: AbstractSet[int]) -> frozenset[int]:
+        """Return those of the inodes that a process started then holds. Raises OSError as `sockets_of`."""
+        known = self._known.get((pid, started), {})
+        known = {inode: known[inode] for inode in inodes if inode in known and _still_holds(pid, known[inode], inode)}
+        missing = inodes - known.keys()
+        if missing:
+            sockets = sockets_of(pid)
+            known |= {inode: sockets.get(inode) for inode in missing}
+        self._known[pid, started] = known
+        return frozenset(inode for inode, descriptor in known.items() if descriptor is not None)
+
+    def forget_others(self, processes: Iterable[tuple[int, float]]) -> None:
+        """Remember only these processes, told by id and start."""
+        self._known = {process: self._known[process] for process in processes if process in self._known}
+
+
+def _still_holds(pid: int, descriptor: int | None, inode: int) -> bool:
+    return descriptor is None or _socket(f"/proc/{pid}/fd/{descriptor}") == inode
 
 
 class SocketOwners:
@@ -62,7 +91,7 @@ class SocketOwners:
 
     def _holds(self, inode: int) -> bool:
         owner = self._known[inode]
-        return owner is None or _socket(f"/proc/{owner[0]}/fd/{owner[1]}") == inode
+        return owner is None or _still_holds(*owner, inode)
 
     def _search(self, missing: set[int]) -> None:
         self._known |= dict.fromkeys(missing)
@@ -70,7 +99,7 @@ class SocketOwners:
             if not missing:
                 break
             try:
-                sockets = descriptors(pid).sockets
+                sockets = sockets_of(pid)
             except OSError:
                 continue
             for inode in missing & sockets.keys():

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import psutil
 
 from salt_exporter.errors import SourceError
-from salt_exporter.kernel.descriptors import descriptors
+from salt_exporter.kernel.descriptors import number_of_descriptors
 from salt_exporter.master.titles import JOB, MAIN, OTHER, REQUEST_MANAGER, REQUEST_ROUTER, REQUEST_WORKER, role_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
+    from salt_exporter.kernel.descriptors import HeldSockets
     from salt_exporter.master.process import MasterProcess
 
 _START_PRECISION = 1.0  # seconds by which two readings of a process's start may differ
@@ -26,7 +28,7 @@ class OpenFiles:
 
     count: int
     limit: float  # RLIMIT_NOFILE, soft; may be infinite
-    sockets: frozenset[int]  # their inodes
+    sockets: frozenset[int]  # inodes of the listening sockets among them
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,11 @@ class Process:
     files: OpenFiles | None  # None: it may not be looked at
 
 
-def master_processes(main: MasterProcess) -> list[Process]:
-    """Return the master's processes, the oldest and its descendants; zombies are none. Raises SourceError."""
+def master_processes(main: MasterProcess, listening: AbstractSet[int], held: HeldSockets) -> list[Process]:
+    """Return the master's processes, the oldest and its descendants; zombies are none. Raises SourceError.
+
+    `listening` are the inodes of listening sockets that tell roles, `held` remembers them from call to call.
+    """
     try:
         root = psutil.Process(main.pid)
         if abs(root.create_time() - main.started) > _START_PRECISION:
@@ -51,10 +56,12 @@ def master_processes(main: MasterProcess) -> list[Process]:
         family = [root, *root.children(recursive=True)]
     except psutil.Error as error:
         raise SourceError(f"the salt-master with process id {main.pid} has ended: is it restarting?") from error
-    return list(_looked_at(family))
+    found = list(_looked_at(family, listening, held))
+    held.forget_others((process.pid, process.started) for process in found)
+    return found
 
 
-def _looked_at(family: Sequence[psutil.Process]) -> Iterator[Process]:
+def _looked_at(family: Sequence[psutil.Process], listening: AbstractSet[int], held: HeldSockets) -> Iterator[Process]:
     for process in family:
         try:
             with process.oneshot():
@@ -66,20 +73,21 @@ def _looked_at(family: Sequence[psutil.Process]) -> Iterator[Process]:
                     words=tuple(process.cmdline()),
                     cpu_seconds=times.user + times.system,
                     resident_bytes=process.memory_info().rss,
-                    files=_files(process),
+                    files=_files(process, listening, held),
                 )
         except psutil.Error:  # it has ended meanwhile
             continue
 
 
-def _files(process: psutil.Process) -> OpenFiles | None:
+def _files(process: psutil.Process, listening: AbstractSet[int], held: HeldSockets) -> OpenFiles | None:
     try:
-        found = descriptors(process.pid)
+        number = number_of_descriptors(process.pid)
+        sockets = held.of(process.pid, process.create_time(), listening)
         soft, _hard = process.rlimit(psutil.RLIMIT_NOFILE)
     except (OSError, psutil.AccessDenied):
         return None
     limit = float("inf") if soft == resource.RLIM_INFINITY else float(soft)
-    return OpenFiles(found.count, limit, frozenset(found.sockets))
+    return OpenFiles(number, limit, sockets)
 
 
 def roles(processes: Sequence[Process], main: int, listening: Mapping[int, str]) -> dict[int, str]:

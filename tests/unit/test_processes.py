@@ -17,6 +17,7 @@ from salt_exporter.analysis.cpu import CpuByRole
 from salt_exporter.collectors import processes as collector_module
 from salt_exporter.collectors.processes import ProcessesCollector
 from salt_exporter.errors import SourceError
+from salt_exporter.kernel.descriptors import HeldSockets
 from salt_exporter.master.bus import BusAddress
 from salt_exporter.master.consumers import Consumer, Queue, over_tcp
 from salt_exporter.master.processes import OpenFiles, Process, master_processes, roles
@@ -248,7 +249,7 @@ def _running(process: psutil.Process) -> MasterProcess:
 def test_a_process_as_it_is() -> None:
     """A process of this machine is described as psutil describes it, its children after it."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
-        found = {process.pid: process for process in master_processes(_running(psutil.Process()))}
+        found = {process.pid: process for process in master_processes(_running(psutil.Process()), set(), HeldSockets())}
         ours, theirs = found[os.getpid()], found[child.pid]
         child.communicate(b"\n")
     assert os.getpid() == theirs.parent
@@ -263,12 +264,12 @@ def test_a_process_that_is_gone() -> None:
     """A master that has ended, or whose process id belongs to another now, is a SourceError."""
     main = cast("MasterProcess", SimpleNamespace(pid=os.getpid(), started=psutil.Process().create_time() - 60))
     with pytest.raises(SourceError, match="has ended"):
-        master_processes(main)
+        master_processes(main, set(), HeldSockets())
 
 
 def _collector(monkeypatch: pytest.MonkeyPatch, family: list[Process]) -> ProcessesCollector:
     """Return a collector whose world is a master with these processes, which owns no listening socket."""
-    monkeypatch.setattr(collector_module, "master_processes", lambda _main: family)
+    monkeypatch.setattr(collector_module, "master_processes", lambda *_: family)
     monkeypatch.setattr(collector_module, "unix_sockets", list)
     settings = SimpleNamespace(
         process=SimpleNamespace(pid=1), bus=BusAddress(path=Path("/bus")), config_dir="/etc/salt"
