@@ -17,6 +17,7 @@ from benchmarks.memory import memory, resident_bytes
 from benchmarks.presence import presence
 from benchmarks.processes import output
 from benchmarks.report import document, section
+from benchmarks.sampling import sampling
 from benchmarks.snapshot import snapshot
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
@@ -58,6 +59,7 @@ def main() -> int:
 def _measure(programs: SaltPrograms, salt: str, minions: int, connections: int) -> Iterator[Table]:
     """Yield each result as soon as it is there."""
     yield snapshot(connections)
+    yield sampling(connections)
     with closing(Cleaner()) as cleaner:
         lab = Lab(cleaner, programs, _SALT_PORTS)
         lab.start_master()

@@ -23,8 +23,8 @@ Numbers are medians, with the smallest and the largest in brackets. What is comp
 two measurements of the same round: believe the ratios. Times are this machine's, which had other work, too.
 
 `.venv/bin/python -m benchmarks` from the repository's root measures again and writes this page. It needs Linux with
-`ss`, takes a few minutes, listens on loopback only and removes all it made. It fails if the lists that it compares
-differ, and its exit status is 1 if a goal is missed.
+`ss`, and pyroute2 in the virtualenv; it takes a few minutes, listens on loopback only and removes all it made. It fails
+if the lists that it compares differ, and its exit status is 1 if a goal is missed.
 """
 
 

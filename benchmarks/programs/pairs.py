@@ -1,7 +1,8 @@
 """Holds TCP connections whose both ends are its own: `pairs.py <which> <connections> <port> <port>`.
 
 Several of these serve the same two ports, each at an address of its own, because one process may not have open as many
-files as there are connections. Each client has an address of its own.
+files as there are connections. Each client has an address of its own. For each line on standard input all clients of
+the first port are sent a message; the answer is its size in bytes.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import socket
 import struct
 import sys
 
+_MESSAGE = bytes(200)
 _AT_ONCE = struct.pack("ii", 1, 0)  # struct linger: on, 0 seconds
 
 
@@ -21,7 +23,11 @@ def main(which: int, connections: int, ports: tuple[int, int]) -> None:
     servers = [socket.create_server((f"127.63.{which}.1", port)) for port in ports]
     held = [_pair(servers[number % 2], which, number) for number in range(connections)]
     print(f"{len(held)} connections", flush=True)
-    sys.stdin.read()
+    for _line in sys.stdin:
+        for client, accepted in held[::2]:
+            accepted.sendall(_MESSAGE)
+            client.recv(len(_MESSAGE))
+        print(len(_MESSAGE), flush=True)
 
 
 def _pair(server: socket.socket, which: int, number: int) -> tuple[socket.socket, socket.socket]:
