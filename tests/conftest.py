@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+
+if TYPE_CHECKING:
+    from xdist.scheduler import LoadScopeScheduling
+
+_LINE: Final = re.compile(r"tests/real/test_(?!demo).*\[(\d{4})[-\]]")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -15,21 +21,19 @@ def _without_variables_of_the_tests() -> None:
         del os.environ[name]
 
 
-@pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares a master: the real tests of one line of Salt, each other file by itself.
-
-    Those with a master come first: they take longest, and mostly wait.
-    """
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(_group(item)))
+    """Begin with the tests that have a master: they take longest, and mostly wait."""
     items.sort(key=lambda item: item.get_closest_marker("real") is None)
 
 
-def _group(item: pytest.Item) -> str:
-    """Return the name of the group of tests that one process runs one after another."""
-    network = {"network", "arena_network"} & set(getattr(item, "fixturenames", ()))
-    if network:
-        parameters: dict[str, Any] = getattr(getattr(item, "callspec", None), "params", {})
-        return str(parameters.get("salt_line"))
-    return item.path.stem
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:  # noqa: ANN401 - xdist's own
+    """Keep together what shares a master: the real tests of one line of Salt, and each other file by itself."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class _ByMaster(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
+        def _split_scope(self, nodeid: str) -> str:
+            line = _LINE.match(nodeid)
+            return line[1] if line else nodeid.partition("::")[0]
+
+    return _ByMaster(config, log)
