@@ -33,7 +33,7 @@ _PROGRAMS = Path(__file__).with_name("programs")
 _MIXED = (1_000, 30_000, 200_000)
 _STEADY = (5_000,)
 # Seconds of ordinary traffic.
-_TRAFFIC_SECONDS = float(os.environ.get("SALT_EXPORTER_TEST_TRAFFIC_SECONDS", "20"))
+_TRAFFIC_SECONDS = float(os.environ.get("SALT_EXPORTER_TEST_TRAFFIC_SECONDS", "10"))
 
 _FIRST = 3  # messages that show whether a subscription has arrived
 # Messages published, at the pace of the test, until what is seen of a sample is there to be scraped: some seconds.
