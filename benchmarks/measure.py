@@ -6,6 +6,7 @@ alike: the ratio within a round is to be trusted, a time alone is not.
 
 from __future__ import annotations
 
+import gc
 import resource
 import time
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ def take_turns(
     answers: dict[str, Any] = {}
     for _ in range(rounds):
         for name, contender in contenders.items():
+            gc.collect()  # what one leaves behind is not for the next to clear away
             times = []
             for _ in range(contender.repeat):
                 start = clock()

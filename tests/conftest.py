@@ -7,9 +7,14 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from xdist.scheduler import LoadScopeScheduling
+
+# These machines are shared: how long an example takes says nothing.
+settings.register_profile("shared", deadline=None)
+settings.load_profile("shared")
 
 _LINE: Final = re.compile(r"tests/real/test_(?!demo).*\[(\d{4})[-\]]")
 

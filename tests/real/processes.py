@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import signal
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    import psutil
 
     from salt_exporter.demo.lab import Lab
 
@@ -25,10 +25,14 @@ def named(lab: Lab, pattern: str) -> list[psutil.Process]:
 @contextmanager
 def stopped(processes: list[psutil.Process]) -> Iterator[None]:
     """Keep processes stopped (SIGSTOP) during the block."""
-    for process in processes:
-        process.send_signal(signal.SIGSTOP)
+    _send(processes, signal.SIGSTOP)
     try:
         yield
     finally:
-        for process in processes:
-            process.send_signal(signal.SIGCONT)
+        _send(processes, signal.SIGCONT)
+
+
+def _send(processes: list[psutil.Process], number: signal.Signals) -> None:
+    for process in processes:
+        with suppress(psutil.NoSuchProcess):  # Salt starts some that do not live long
+            process.send_signal(number)

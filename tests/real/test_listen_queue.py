@@ -12,6 +12,7 @@ import pytest
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from tests.real.exporter import Exporter
+from tests.real.processes import stopped
 
 if TYPE_CHECKING:
     from tests.real.conftest import SaltLine
@@ -41,24 +42,20 @@ def test_listen_overflow_shows(salt_line: SaltLine, network: Network, tmp_path: 
             20,
             "the limit is known and the exporter's own connection is accepted",
         )
-        master = lab.processes("master")
-        for process in master:
-            process.suspend()
-        lab.start("storm", [sys.executable, str(_STORM), "4505", str(5 * _BACKLOG), "30"], node)
-        full = exporter.wait(
-            lambda metrics: (
-                metrics.get(_QUEUE, channel="publish") > _BACKLOG
-                and metrics.get(_OVERFLOWS) > before.get(_OVERFLOWS)
-                and metrics.get(_DROPS) > before.get(_DROPS)
-            ),
-            20,
-            "the queue is full and connections are dropped",
-        )
-        # The kernel lets one more in than the backlog says.
-        assert full.get(_QUEUE, channel="publish") == _BACKLOG + 1
-        assert "the accept queue of the publish port holds 9 of 8: raise zmq_backlog" in exporter.command("check")
-        for process in master:
-            process.resume()
+        with stopped(lab.processes("master")):
+            lab.start("storm", [sys.executable, str(_STORM), "4505", str(5 * _BACKLOG), "30"], node)
+            full = exporter.wait(
+                lambda metrics: (
+                    metrics.get(_QUEUE, channel="publish") > _BACKLOG
+                    and metrics.get(_OVERFLOWS) > before.get(_OVERFLOWS)
+                    and metrics.get(_DROPS) > before.get(_DROPS)
+                ),
+                20,
+                "the queue is full and connections are dropped",
+            )
+            # The kernel lets one more in than the backlog says.
+            assert full.get(_QUEUE, channel="publish") == _BACKLOG + 1
+            assert "the accept queue of the publish port holds 9 of 8: raise zmq_backlog" in exporter.command("check")
         exporter.wait(lambda metrics: metrics.get(_QUEUE, channel="publish") == 0, 20, "it is served")
         lab.stop("storm")
         exporter.stop()

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.real, pytest.mark.timeout(400)]
 
-_JOBS = int(os.environ.get("SALT_EXPORTER_TEST_MIXED_JOBS", "150"))
+_GIVEN = os.environ.get("SALT_EXPORTER_TEST_MIXED_JOBS")
+_JOBS = int(_GIVEN or "150")
 _TARGETS = 4  # minions of each job
 _PHASES, _PHASE_SECONDS = 4, 9.0
 _SLOW = 10.0  # seconds that a job may be under way before it meets a fault, and a minion takes to catch up after it
@@ -86,6 +87,8 @@ class _Faults:
 
 def test_causes_of_a_mixed_run(arena: Arena, salt_line: SaltLine) -> None:
     """At least 95 % of the causes are right, no response is missed twice, and expected = returned + missing."""
+    if salt_line.name != "3008" and not _GIVEN:
+        pytest.skip("takes its time: with SALT_EXPORTER_TEST_MIXED_JOBS it runs on every line")
     for minion in MORE_MINIONS:
         arena.lab.start_minion(minion, {}, arena.network.prefix(minion), MASTER)
     arena.minions += MORE_MINIONS
@@ -124,7 +127,9 @@ def test_causes_of_a_mixed_run(arena: Arena, salt_line: SaltLine) -> None:
         elif fault is None and came:
             fault = "only slow"  # this machine has much to do
         allowed = _RIGHT.get(str(fault), frozenset())
-        if salt_line.name == "3007" and fault == "cannot return":
+        if came:  # in the end: then it may as well have been slow only
+            allowed |= _RIGHT["only slow"]
+        if salt_line.name == "3007" and "minion_no_return" in allowed:
             allowed |= {"minion_silent"}
         (right if loss["cause"] in allowed else wrong)[fault, loss["cause"]] += 1
     print(right, wrong)  # noqa: T201 - for whoever looks
