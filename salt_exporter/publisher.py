@@ -143,7 +143,9 @@ class PublisherWatch:
         """Tell about one connection, as of what was published at `time` (monotonic)."""
         with self._lock:
             account = self._ledger.accounts.get(cookie)
-            dropped = self._ledger.dropped_at(cookie, time)
+            # Nothing but its time tells which frame a publication is: the bus names the job, frames are encrypted.
+            number = self._stream.number_at(time)
+            dropped = number is not None and self._ledger.has_dropped(cookie, number)
             return Delivery(dropped, account.queued_messages if account else 0, bool(account and account.stalled))
 
     def _publisher(self) -> tuple[str, int] | None:

@@ -41,8 +41,7 @@ _PATIENCE: Final = 60.0  # seconds that confirm a rise where there never is a qu
 _HEARTBEATS: Final = 512  # bytes by which heartbeats may hide how large a loss is: those of nine minutes
 _TRIED: Final = 4000  # starts of a run of dropped messages, on either side of the likely one: some milliseconds
 _SURE: Final = 0.95  # of an estimate of drops
-_NEAR: Final = 1.0  # seconds by which a publication, as the event bus shows it, may be off its frame
-_WINDOWS: Final = 10_000  # connections whose drops are remembered by time
+_WINDOWS: Final = 10_000  # connections whose drops are remembered
 _PEERS: Final = 10_000  # peers whose losses are kept apart; those of more are only in the total
 
 
@@ -105,7 +104,7 @@ class Ledger:
     reference_gaps: int = 0  # samples at which our own subscriber was found to have missed messages itself
     accounts: dict[int, Account] = field(default_factory=dict)
     dropped_by_peer: dict[bytes, int] = field(default_factory=dict)
-    windows: OrderedDict[int, list[tuple[float, float]]] = field(default_factory=OrderedDict)  # see dropped_at
+    windows: OrderedDict[int, list[range]] = field(default_factory=OrderedDict)  # see has_dropped; by cookie
     _begin: int = 0  # position from which on our own subscriber has seen everything
     _seen: float | None = None  # monotonic time of the last sample; None: there is none to compare with
     _published: int = -1  # position at the end of the last sample
@@ -144,28 +143,25 @@ class Ledger:
                 self._close(account)
         self.accounts, self._seen, self._published = found, now, after
 
-    def dropped_at(self, cookie: int, time: float) -> bool:
-        """Tell whether messages to a connection that were published at a time (monotonic) were dropped, or seem to be.
+    def has_dropped(self, cookie: int, number: int) -> bool:
+        """Tell whether this message of the stream was dropped for a connection, or seems to be.
 
         Each stall has one window, from the first message dropped to the last: in between some may have got through.
         """
         account = self.accounts.get(cookie)
         windows = [*self.windows.get(cookie, ())]
         if account is not None and account.pipe is not None and account.pipe.runs:
-            windows.append(self._window(account.pipe.runs))
-        return any(first - _NEAR <= time <= last + _NEAR for first, last in windows)
-
-    def _window(self, runs: list[range]) -> tuple[float, float]:
-        return self.stream.time_of(runs[0].start), self.stream.time_of(runs[-1].stop - 1)
+            windows.append(_window(account.pipe.runs))
+        return any(number in window for window in windows)
 
     def _remember(self, cookie: int, runs: list[range]) -> None:
-        """Keep when the messages of a stall were dropped, as far as it is known now."""
-        first, last = self._window(runs)
+        """Keep what was dropped in a stall, as far as it is known now: better than when it was still going on."""
+        window = _window(runs)
         windows = self.windows.setdefault(cookie, [])
-        if windows and windows[-1][0] <= first <= windows[-1][1] + _NEAR:
-            windows[-1] = (windows[-1][0], max(last, windows[-1][1]))
+        if windows and windows[-1].stop > window.start and window.stop > windows[-1].start:
+            windows[-1] = window
         else:
-            windows.append((first, last))
+            windows.append(window)
         self.windows.move_to_end(cookie)
         if len(self.windows) > _WINDOWS:
             self.windows.popitem(last=False)
@@ -330,3 +326,7 @@ class Ledger:
         if account.pipe and account.pipe.runs:
             self._count(account, max(0, account.pipe.dropped - account.counted), account.pipe.dropped_bytes)
             self._remember(account.cookie, account.pipe.runs)
+
+
+def _window(runs: list[range]) -> range:
+    return range(runs[0].start, runs[-1].stop)

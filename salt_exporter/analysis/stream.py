@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left, bisect_right
 from itertools import pairwise
+from math import inf
 from typing import Final
 
 _KEPT: Final = 200_000  # messages remembered; older ones are only counted
@@ -29,7 +30,7 @@ class Stream:
         self._lock = threading.Lock()
         self._forgotten = 0  # messages before the oldest place kept
         self._ends: list[int] = [0]  # positions: the oldest place kept, then the end of each message
-        self._times: list[float] = [float("-inf")]
+        self._times: list[float] = [-inf]
 
     def append(self, message: int, now: float) -> None:
         """Add a message of `message` bytes received at `now` (monotonic)."""
@@ -78,10 +79,17 @@ class Stream:
         with self._lock:
             return self._ends[min(max(0, number - self._forgotten), len(self._ends) - 1)]
 
-    def time_of(self, number: int) -> float:
-        """Return when a message was received (monotonic); -inf for those that are forgotten."""
+    def number_at(self, time: float) -> int | None:
+        """Return the number of the message received nearest to a time (monotonic), None if it may be forgotten."""
         with self._lock:
-            return self._times[min(max(0, number + 1 - self._forgotten), len(self._times) - 1)]
+            after = bisect_left(self._times, time, lo=1)
+            if after == 1 and (self._forgotten or len(self._times) == 1):
+                return None
+            nearest = min((after - 1, after), key=lambda index: abs(self._time(index) - time))
+            return self._forgotten + nearest - 1
+
+    def _time(self, index: int) -> float:
+        return self._times[index] if 0 < index < len(self._times) else inf
 
     def run(self, least: int, most: int, starts: range, near: int) -> range | None:
         """Return the consecutive messages from one of `starts` on that together take `least` to `most` bytes.

@@ -145,6 +145,41 @@ def test_several_stalls_one_after_another() -> None:
         _check_exact(world)
 
 
+@pytest.mark.parametrize("sizes", [_STEADY, _MIXED])
+def test_what_was_dropped_is_known_by_number(sizes: list[int]) -> None:
+    """Which messages a stalled subscriber lost is known while it is stalled, and remains so after it has caught up."""
+    world = _world(hwm=10)
+    slow, fast = _ready(world), _ready(world)
+
+    def known(connection: Connection) -> list[int]:
+        return [number for number in range(world.published) if world.ledger.has_dropped(connection.cookie, number)]
+
+    for _ in range(3):
+        _publish(world, 20, sizes)
+        slow.rate = 0
+        _publish(world, 100, sizes)
+        world.run(3)
+        assert slow.dropped_numbers
+        assert slow.dropped_numbers == known(slow)
+        world.settle()
+        assert slow.dropped_numbers == known(slow)
+    assert [] == known(fast)
+
+
+def test_what_was_dropped_is_known_after_the_end() -> None:
+    """A connection that was cut while messages were dropped for it still tells which."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 100, _STEADY)
+    world.run(3)
+    world.connections.remove(slow)
+    world.run(3)
+    assert slow.dropped_numbers
+    assert all(world.ledger.has_dropped(slow.cookie, number) for number in slow.dropped_numbers)
+    assert not world.ledger.has_dropped(slow.cookie, slow.dropped_numbers[0] - 1)
+
+
 def test_drops_show_while_the_subscriber_is_still_stalled() -> None:
     """Nobody need recover for drops to be counted: what surely does not fit into the queue is counted at once."""
     world = _world(hwm=10)

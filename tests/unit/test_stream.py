@@ -32,6 +32,13 @@ def test_positions_and_numbers() -> None:
     assert [0, 1, 2, 3] == [stream.nearest(position) for position in (49, 51, 300, 700)]
 
 
+def test_a_message_is_known_by_its_time() -> None:
+    """The message nearest to a time is meant, whichever of both came first; before anything came there is none."""
+    stream = _stream(98, 198, 298)
+    assert [0, 0, 1, 2, 2] == [stream.number_at(time) for time in (0.1, 1.4, 1.6, 2.9, 9.0)]
+    assert Stream().number_at(1.0) is None
+
+
 def test_a_run_is_found_by_its_size() -> None:
     """Consecutive messages are found by the bytes they take, the start nearest to the expected one first."""
     stream = _stream(98, 198, 98, 198, 498)
@@ -57,3 +64,5 @@ def test_old_messages_are_only_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 3400 == stream.start_of(34)
     assert 34 == stream.begun_before(3400)
     assert range(33, 35) == stream.run(200, 200, range(35), near=33)
+    assert stream.number_at(20.0) is None
+    assert 34 == stream.number_at(35.0)

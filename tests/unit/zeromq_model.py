@@ -41,6 +41,7 @@ class Connection:
     consumed: float = HANDSHAKE
     offered_bytes: int = 0
     dropped: list[int] = field(default_factory=list)
+    dropped_numbers: list[int] = field(default_factory=list)
     ping_due: float = 0.0
 
     @property
@@ -53,11 +54,12 @@ class Connection:
         """Bytes that ZeroMQ has for it."""
         return sum(self.queue) + self.batch
 
-    def offer(self, size: int, now: float) -> None:
-        """Queue a message of this size on the wire, or drop it."""
+    def offer(self, number: int, size: int, now: float) -> None:
+        """Queue a message of this number and size on the wire, or drop it."""
         self.offered_bytes += size
         if self.hwm and self.written - self.credit >= self.hwm:
             self.dropped.append(size)
+            self.dropped_numbers.append(number)
             return
         self.queue.append(size)
         self.written += 1
@@ -119,6 +121,7 @@ class World:
         self.stream = Stream()
         self.ledger = Ledger(self.stream, self.hwm, self.heartbeat)
         self.now = 1000.0
+        self.published = 0
         self.highest_ratio = 0.0
         self._under_way: deque[tuple[float, int]] = deque()
         self._next_sample = self.now
@@ -134,7 +137,8 @@ class World:
     def publish(self, size: int) -> None:
         """Publish a message of this size."""
         for connection in self.connections:
-            connection.offer(wire_size(size), self.now)
+            connection.offer(self.published, wire_size(size), self.now)
+        self.published += 1
         if not self.deaf:
             earliest = self._under_way[-1][0] if self._under_way else 0.0
             self._under_way.append((max(earliest, self.now + self.random.uniform(0, self.delay)), size))
