@@ -167,17 +167,27 @@ def _request() -> list[Json]:
             "Share of the time that workers work: from the master's own statistics if it sends them, else from their "
             "CPU time. From the recording rules.",
             {"{{instance}}": "instance:salt_workers_busy:ratio{MASTER}"},
-            width=8,
+            width=6,
             unit="percentunit",
             full=1,
             alerts=["SaltWorkersSaturated"],
             empty="Needs the recording rules in alerts/salt.rules.yml.",
         ),
         timeseries(
+            "Workers that do not answer",
+            "How many of as many pings as there are workers remained unanswered, which go to the workers in turn. The "
+            "router goes on giving stuck workers their share of the requests.",
+            {"{{instance}}": "max by (instance) (salt_request_workers_stuck{MASTER})"},
+            width=6,
+            unit="locale",
+            alerts=["SaltWorkersStuck"],
+            empty="The request probe is off, or the transport is not zeromq.",
+        ),
+        timeseries(
             "Commands that workers ran",
             "Seconds of worker time per second, by command, from the master's own statistics.",
             {"{{command}}": per_second("salt_workers_command_seconds_total", "command")},
-            width=8,
+            width=6,
             unit="s",
             legend="right",
             stack=True,
@@ -187,7 +197,7 @@ def _request() -> list[Json]:
             "Connections waiting to be accepted, 4506",
             "The kernel's accept queue of the request port and its limit. What comes beyond it is turned away.",
             {"waiting": f"max({queue})", "limit": f"min({limit})"},
-            width=8,
+            width=6,
             unit="locale",
             limit="limit",
             runbooks=["SaltListenQueueOverflowing"],
@@ -210,15 +220,16 @@ def _publish() -> list[Json]:
         ),
         timeseries(
             "Messages lost by the master",
-            "Messages per minute that never reached a minion: dropped at pub_hwm, or waiting for a minion whose "
-            "connection ended.",
+            "Messages per minute that never reached a minion: dropped at pub_hwm, waiting for a minion whose "
+            "connection ended, or not sent to anybody.",
             {
                 "dropped at pub_hwm": per_minute("salt_publish_dropped_messages_total"),
                 "lost with a connection": per_minute("salt_publish_lost_on_close_messages_total"),
+                "not sent to anybody": per_minute("salt_publish_frames_missing_total"),
             },
             width=8,
             unit="suffix:/min",
-            runbooks=["SaltMessagesDropped"],
+            runbooks=["SaltMessagesDropped", "SaltJobsNotPublished"],
         ),
         table(
             "Dropped for whom",

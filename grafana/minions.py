@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from grafana.dashboard import dashboard
 from grafana.links import to_exporter_of_row, to_losses
 from grafana.panels import stat, timeseries
-from grafana.promql import in_range, matched, per_minute
+from grafana.promql import absent_share, in_range, matched, per_minute
 from grafana.tables import table, watched
 
 if TYPE_CHECKING:
@@ -48,20 +48,20 @@ def _counts() -> list[Json]:
         ),
         stat(
             "Not present, share",
-            "Share of its accepted minions that a master is missing; the worst of the selected masters. From the "
-            "recording rules.",
-            "max(instance:salt_presence_not_present:ratio{MASTER})",
+            "Share of its accepted minions that a master is missing, or that all members of a master cluster are "
+            "missing; the worst of the selected masters.",
+            f"max({absent_share()})",
             width=4,
             unit="percentunit",
             decimals=1,
-            alerts=["SaltMinionsNotPresent"],
-            empty="needs the rules",
+            alerts=["SaltMinionsNotPresent", "SaltClusterMinionsNotPresent"],
         ),
         stat(
             "More absent than usual",
             "By how many minions more are absent than in the middle of the last six hours; the worst of the selected "
-            "masters. From the recording rules.",
-            "max(instance:salt_presence_vanished:delta6h{MASTER})",
+            "masters; members of a master cluster are left out. From the recording rules.",
+            "max(instance:salt_presence_vanished:delta6h{MASTER} "
+            "unless on (job, instance) salt_master_cluster_info{MASTER})",
             width=4,
             decimals=0,
             alerts=["SaltMinionsVanished"],
@@ -83,11 +83,11 @@ def _state(title: str, state: str, description: str, alerts: tuple[str, ...] | l
 
 
 def _absent() -> list[Json]:
-    absent = "salt_presence_minion_not_present{MASTER}"
+    absent = "(salt_presence_minion_not_present{MASTER} == 1)"
     return [
         timeseries(
             "Accepted minions by presence",
-            "The three states add up to the accepted keys.",
+            "The three states add up to the accepted keys. A minion of several masters counts at each of them.",
             {"{{state}}": "sum by (state) (salt_presence_minions{MASTER})"},
             width=12,
             unit="locale",
@@ -97,7 +97,8 @@ def _absent() -> list[Json]:
         table(
             "Minions that are not present",
             "By default 1000 at most: “Not present” above counts all. The last sign of life is one on the event bus "
-            "since the exporter started. A minion that is absent from all of several masters is gone.",
+            "since the exporter started. A minion that is absent from every master that knows it is gone, of which "
+            "SaltMinionGone tells.",
             {"minion": "Minion", "instance": "Master"},
             {
                 "": f"max by (minion, instance) ({absent})",
@@ -119,7 +120,7 @@ def _absent() -> list[Json]:
     ]
 
 
-_MASTERS = "count by (minion) (salt_presence_minion_not_present{MASTER})"
+_MASTERS = "count by (minion) (salt_presence_minion_not_present{MASTER} == 1)"
 
 
 def _losers() -> list[Json]:

@@ -8,7 +8,7 @@ from grafana.losses import MISSING, missing_by_cause
 from grafana.panels import stat, timeseries
 from grafana.parts import Json, mappings
 from grafana.pressure import every_queue
-from grafana.promql import in_range, matched, per_minute, quantile
+from grafana.promql import absent_share, in_range, matched, per_minute, quantile
 from grafana.tables import table, watched, yes_or_no
 
 _RECEIVED = "salt_jobs_closed_received_responses_total"
@@ -40,13 +40,13 @@ def _losses() -> list[Json]:
     return [
         stat(
             "Minions not present",
-            "Share of its accepted minions that a master is missing; the worst of the selected masters.",
-            'max(salt_presence_minions{MASTER,state="not_present"} / ignoring (state) '
-            "sum without (state) (salt_presence_minions{MASTER}))",
+            "Share of its accepted minions that a master is missing, or that all members of a master cluster are "
+            "missing; the worst of the selected masters.",
+            f"max({absent_share()})",
             width=6,
             unit="percentunit",
             decimals=1,
-            alerts=["SaltMinionsNotPresent"],
+            alerts=["SaltMinionsNotPresent", "SaltClusterMinionsNotPresent"],
             to=[_MINIONS],
         ),
         stat(
@@ -135,7 +135,7 @@ def _course() -> list[Json]:
         timeseries(
             "Accepted minions by presence",
             "Jobs do not reach minions that are not present. Uncertain: presence cannot be decided, as behind NAT. The "
-            "three states add up to the accepted keys.",
+            "three states add up to the accepted keys; a minion of several masters counts at each of them.",
             {"{{state}}": "sum by (state) (salt_presence_minions{MASTER})"},
             width=12,
             unit="locale",

@@ -24,6 +24,22 @@ def quantile(share: float, histogram: str, *labels: str) -> str:
     return f"histogram_quantile({share}, {per_second(f'{name}_bucket{brace}{matchers}', *labels, 'le')}) >= 0"
 
 
+def absent_share() -> str:
+    """Return the share of its accepted minions that a master misses, or that all members of a master cluster miss.
+
+    All members accept the same minions and each is connected to one of them: what is there adds up (alerts/
+    salt.rules.yml, which does the same for all masters of a job).
+    """
+    cluster = "on (job, instance) salt_master_cluster_info{MASTER}"
+    accepted = f"max by (job) (sum without (state) (salt_presence_minions{{MASTER}}) and {cluster})"
+    there = f'sum by (job) (salt_presence_minions{{MASTER,state!="not_present"}} and {cluster})'
+    return (
+        'sum without (state) (salt_presence_minions{MASTER,state="not_present"}) '
+        f"/ sum without (state) (salt_presence_minions{{MASTER}}) unless {cluster} "
+        f"or clamp_min({accepted} - {there}, 0) / {accepted}"
+    )
+
+
 def with_any(rate: str, counter: str, *labels: str) -> str:
     """Return those series of `rate` whose counter has grown in the time range; the others would only be lines at 0."""
     return f"{rate} and on ({', '.join(labels)}) ({in_range(counter, *labels)} > 0)"

@@ -18,7 +18,7 @@ RECORDINGS = load_recordings()
 EVERY_RULE: list[Alert | Recording] = [*ALERTS, *RECORDINGS]
 DASHBOARDS = Path(__file__).parents[2] / "grafana"
 # Alerts about all masters of a scrape job at once.
-FLEET = {"SaltMinionGone"}
+FLEET = {"SaltMinionGone", "SaltClusterMinionsNotPresent"}
 every_alert = pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
 every_recording = pytest.mark.parametrize("recording", RECORDINGS, ids=lambda recording: recording.name)
 every_rule = pytest.mark.parametrize("rule", EVERY_RULE, ids=lambda rule: rule.name)

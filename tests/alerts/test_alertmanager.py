@@ -20,9 +20,12 @@ if TYPE_CHECKING:
 ALERTS = {alert.name: alert for alert in load_alerts()}
 RECEIVERS = {"critical": "pager", "warning": "mail", "info": "mail"}
 
+# Alerts of all masters of a job.
+FLEET = {"SaltMinionGone", "SaltClusterMinionsNotPresent"}
+
 # While the first fires, the others of the same master are silent; all that are not named are told.
 INHIBITED = {
-    "SaltExporterDown": set(ALERTS) - {"SaltExporterDown", "SaltMinionGone"},
+    "SaltExporterDown": set(ALERTS) - {"SaltExporterDown", *FLEET},
     "SaltMasterDown": {
         "SaltEventBusConsumerSlow",
         "SaltEventBusDisconnected",
@@ -30,6 +33,7 @@ INHIBITED = {
         "SaltFileDescriptorsNearLimit",
         "SaltJobCompletionLow",
         "SaltListenQueueOverflowing",
+        "SaltJobsNotPublished",
         "SaltMessagesDropped",
         "SaltMinionNotPresent",
         "SaltMinionsNotPresent",
@@ -43,13 +47,15 @@ INHIBITED = {
         "SaltReturnsNotStored",
         "SaltSubscribersStalled",
         "SaltWorkersSaturated",
+        "SaltWorkersStuck",
     },
     "SaltMinionsNotPresent": {"SaltMinionsVanished", "SaltMinionNotPresent", "SaltJobCompletionLow"},
     "SaltMinionsVanished": {"SaltMinionNotPresent", "SaltJobCompletionLow"},
+    "SaltClusterMinionsNotPresent": {"SaltMinionGone", "SaltMinionNotPresent"},  # the latter by the former
     "SaltMinionGone": {"SaltMinionNotPresent"},
     "SaltResponsesMissing": {"SaltJobCompletionLow"},
     "SaltMessagesDropped": {"SaltPublishQueueNearlyFull"},
-    "SaltRequestProbeFailing": {"SaltRequestProbeSlow"},
+    "SaltRequestProbeFailing": {"SaltRequestProbeSlow", "SaltWorkersStuck"},
 }
 
 
