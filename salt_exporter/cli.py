@@ -62,6 +62,12 @@ def parser() -> argparse.ArgumentParser:
     losses.add_argument("--jid", help="only of this job")
     losses.add_argument("--cause", help="only with this cause")
     losses.add_argument("--limit", type=_positive, default=1000, metavar="N", help="the newest N (default: 1000)")
+    commands.add_parser(
+        "watch",
+        help="the message path and the events as they pass, live in a terminal",
+        parents=[flags],
+        allow_abbrev=False,
+    )
     for command in (check, minions, losses):
         command.add_argument("--json", action="store_true", help="print JSON")
     demo = commands.add_parser(
@@ -115,6 +121,7 @@ def _run(arguments: Sequence[str] | None) -> int:
         "check": lambda: _check(settings, as_json=options.json),
         "minions": lambda: _minions(settings, only_absent=options.absent, as_json=options.json),
         "losses": lambda: _losses(settings, options),
+        "watch": lambda: _watch(settings),
         "demo": lambda: _demo(options),
     }
     return commands.get(options.command or "serve", lambda: _serve(settings, read))()
@@ -170,6 +177,13 @@ def _losses(settings: Config, options: argparse.Namespace) -> int:
     log.set_up("error", settings.log_format)
     wanted = Wanted(options.since, options.minion, options.jid, options.cause, options.limit)
     return losses(settings, wanted, as_json=options.json)
+
+
+def _watch(settings: Config) -> int:
+    from salt_exporter.watch.command import watch  # noqa: PLC0415
+
+    log.set_up("error", settings.log_format)
+    return watch(settings)
 
 
 def _demo(options: argparse.Namespace) -> int:

@@ -87,13 +87,17 @@ def _switch(text: object) -> bool:
     return known[str(text).lower()]
 
 
-def _choice(*allowed: str) -> Callable[[object], str]:
-    def parse(text: object) -> str:
-        if text not in allowed:
-            raise ValueError(f"expected one of {', '.join(allowed)}")
-        return str(text)
+@dataclass(frozen=True)
+class Choice:
+    """Reads one of a few words."""
 
-    return parse
+    allowed: tuple[str, ...]
+
+    def __call__(self, text: object) -> str:
+        """Return the word. Raises ValueError."""
+        if text not in self.allowed:
+            raise ValueError(f"expected one of {', '.join(self.allowed)}")
+        return str(text)
 
 
 def _path(text: object) -> Path:
@@ -159,10 +163,10 @@ class Config:
         "HTTP connections open at once; one address may hold half of them.",
     )
     log_level: str = setting(
-        "log.level", "info", _choice("debug", "info", "warning", "error"), "Least severe messages to log."
+        "log.level", "info", Choice(("debug", "info", "warning", "error")), "Least severe messages to log."
     )
     log_format: str = setting(
-        "log.format", "logfmt", _choice("logfmt", "json"), "Format of log lines on standard error."
+        "log.format", "logfmt", Choice(("logfmt", "json")), "Format of log lines on standard error."
     )
     salt_config_dir: Path = setting(
         "salt.config-dir", Path("/etc/salt"), _path, "Config dir of the salt-master, as in `salt-master -c`."
@@ -196,6 +200,14 @@ class Config:
         1000,
         _count,
         "Absent minions exported with a series of their own; the rest is only counted.",
+    )
+    presence_all_minions: bool = setting(
+        "presence.all-minions",
+        default=False,
+        parse=_switch,
+        help="Export whether it is absent for every accepted minion, 0 for those that are not: one series each, "
+        "without bound. Of use where several masters do not know the same minions.",
+        shown="false",
     )
     presence_last_seen_all: bool = setting(
         "presence.last-seen-all",
@@ -318,7 +330,10 @@ def add_flags(parser: argparse._ActionsContainer) -> None:
 def load(flags: Mapping[str, object], environ: Mapping[str, str]) -> Config:
     """Merge defaults, file, environment and flags (by setting name). Raises ConfigError."""
     file = _file(flags, environ)
-    given = _flatten(_read(file)) if file else {}
+    try:
+        given = _flatten(_read(file)) if file else {}
+    except RecursionError:  # an alias may stand within what it names
+        raise ConfigError(f"{file} is nested without end") from None
     known = {item.metadata["name"]: item for item in declared()}
     switches = {f"collector.{name}": name for name in COLLECTORS}
     for name in sorted(given.keys() - known.keys() - switches.keys()):
@@ -369,7 +384,7 @@ def _read(file: Path) -> dict[str, Any]:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {file}: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: odd dates, deep nesting
         raise ConfigError(f"{file} is no YAML: {error}") from error
     if content is None:
         return {}

@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter import __version__, log
+from salt_exporter.allocator import return_memory
 from salt_exporter.api import DEADLINE, endpoints, routes
 from salt_exporter.collectors import ALL
 from salt_exporter.config import ConfigError, changed
@@ -45,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 def run(config: Config, reload: Callable[[], Config]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status. `reload` reads the configuration again."""
+    return_memory()
     log.set_up(config.log_level, config.log_format)
     try:
         daemon = _Daemon(config, reload)

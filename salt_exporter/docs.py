@@ -1,17 +1,22 @@
-"""Writes docs/{metrics,configuration,causes}.md from the declarations: `python -m salt_exporter.docs`."""
+"""Writes what is generated from the declarations: `python -m salt_exporter.docs`.
+
+docs/{metrics,configuration,causes}.md, the manual page, and the completions of shells.
+"""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from salt_exporter import completion, manual
 from salt_exporter.analysis.causes import EXPLANATIONS
 from salt_exporter.collectors import ALL
 from salt_exporter.config import COLLECTORS, declared, environment_name
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from salt_exporter.metric import Metric
 
@@ -91,14 +96,22 @@ def causes() -> str:
     return f"{_GENERATED}\n{_CAUSES}{rows}"
 
 
-PAGES: Final = {"metrics.md": metrics, "configuration.md": configuration, "causes.md": causes}
+# below the repository's folder
+FILES: Final[Mapping[str, Callable[[], str]]] = {
+    "docs/metrics.md": metrics,
+    "docs/configuration.md": configuration,
+    "docs/causes.md": causes,
+    "docs/salt-exporter.1": manual.page,
+    **{f"deploy/completion/{name}": partial(completion.script, shell) for shell, name in completion.SHELLS.items()},
+}
 
 
 def main() -> int:
-    """Write the pages below the folder given as argument, docs/ by default."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "docs")
-    for name, page in PAGES.items():
-        (folder / name).write_text(page(), encoding="utf-8")
+    """Write the files below the folder given as argument, the one we are in by default."""
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else ".")
+    for name, content in FILES.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(content(), encoding="utf-8")
     return 0
 
 

@@ -23,19 +23,23 @@ class Intake:
     """What the bus reader delivers to."""
 
     def __init__(
-        self, activity: Activity, probe_arrived: Callable[[bytes, float], None], published: Callable[[], None]
+        self, activity: Activity, probe_arrived: Callable[[bytes, float], None], published: Callable[[int, float], None]
     ) -> None:
         """Take `probe_arrived`, which is shown bodies that the exporter may have fired itself, and when they came.
 
-        `published` is called when jobs have been.
+        `published` is called with how many jobs have been, and when (monotonic).
         """
         self._activity = activity
         self._probe_arrived = probe_arrived
+        # Are shown every batch as it came, and an empty one where events are missing.
+        self.observers: list[Callable[[Sequence[bytes]], None]] = []
         self._published = published
         self._log_next = 0.0  # monotonic seconds
 
     def deliver(self, bodies: Sequence[bytes]) -> None:
         """Take a batch of event bodies in the order received; bad ones are counted and skipped, the first is logged."""
+        for observer in self.observers:
+            observer(bodies)
         now = time.monotonic()
         events = []
         bad = 0
@@ -48,8 +52,14 @@ class Intake:
                 bad += 1
                 self._say(error, body, now)
         self._activity.take(events, bad, now, time.time())
-        if any(event.kind == "job_new" for event in events):
-            self._published()
+        if jobs := sum(event.kind == "job_new" for event in events):
+            self._published(jobs, now)
+
+    def missing(self) -> None:
+        """Note that events are missing between the batch before and the next one."""
+        self._activity.gap()
+        for observer in self.observers:
+            observer(())
 
     def _say(self, error: EventError, body: bytes, now: float) -> None:
         if now >= self._log_next:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter.errors import SourceError
+from salt_exporter.probes.burst import Burst
 from salt_exporter.probes.event_bus import EventBusProbe
 from salt_exporter.probes.message import Router
 from salt_exporter.probes.results import Results
@@ -31,6 +32,7 @@ class Prober:
         self._settings = settings
         self._own = own
         self._request: RequestProbe | None = None
+        self._burst = Burst(self._workers, config.probe_request_timeout)
         self._event_bus: EventBusProbe | None = None
         if EVENT_BUS in self.results:
             self._event_bus = EventBusProbe(self.results[EVENT_BUS], self._bus_input)
@@ -41,7 +43,7 @@ class Prober:
             from salt_exporter.probes.request import RequestProbe  # noqa: PLC0415 - commands that look once do without ZeroMQ
 
             interval, timeout = self._config.probe_request_interval, self._config.probe_request_timeout
-            self._request = RequestProbe(self.results[REQUEST], self._router, self._own, interval, timeout)
+            self._request = RequestProbe(self.results[REQUEST], self._router, self._own, interval, timeout, self._burst)
             self._request.start()
         if self._event_bus:
             self._event_bus.start()
@@ -53,6 +55,11 @@ class Prober:
         if self._event_bus:
             self._event_bus.stop()
 
+    @property
+    def stuck_workers(self) -> int | None:
+        """How many workers do not answer; None where that is not known."""
+        return self._burst.stuck
+
     def arrived(self, body: bytes, now: float) -> None:
         """Take an event body that may be our own, received at `now` (monotonic)."""
         if self._event_bus:
@@ -63,6 +70,11 @@ class Prober:
         if settings.transport not in {"zeromq", "tcp"}:
             raise SourceError(f"the request probe does not speak what the master does, transport: {settings.transport}")
         return Router(settings.transport, settings.host, settings.request_port)
+
+    def _workers(self) -> int:
+        settings = self._settings.current()
+        # With the tcp transport a connection belongs to one worker.
+        return settings.ping_workers if settings.transport == "zeromq" else 0
 
     def _bus_input(self) -> Path:
         settings = self._settings.current()

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter.analysis.evidence import Delivery
+from salt_exporter.analysis.frames import Frames
 from salt_exporter.analysis.ledger import HANDSHAKE, SETTLE, Ledger, Subscriber
 from salt_exporter.analysis.stream import Stream
 from salt_exporter.errors import SourceError
@@ -47,6 +48,7 @@ class Figures:
     dropped_by_peer: dict[bytes, int]
     lost_on_close_messages: int
     lost_on_close_bytes: int
+    frames_missing: int
 
 
 class PublisherWatch:
@@ -58,6 +60,7 @@ class PublisherWatch:
         self._own = sampler.own
         self._probe: PublishProbe | None = None
         self._ledger = Ledger(self._stream, hwm=0)
+        self._frames = Frames(self._stream)
         self._lock = threading.Lock()
         self._since = float("inf")  # of the subscription that the ledger's accounts rest on
 
@@ -99,9 +102,17 @@ class PublisherWatch:
             if since != self._since:  # another subscription: positions of before mean nothing now
                 self._since = since
                 self._ledger.restart()
+                self._frames.restart()
             self._ledger.hwm = int(settings.options["pub_hwm"])
             self._ledger.heartbeat = settings.options.get("zmq_heartbeat_ivl", 0.0) / 1000
             self._ledger.observe(subscribers, before, after, snapshot.taken)
+            self._frames.settle(snapshot.taken)
+
+    def published(self, jobs: int, now: float) -> None:
+        """Take that the bus has told of so many jobs at `now` (monotonic)."""
+        if self.is_subscribed:
+            with self._lock:
+                self._frames.publish(jobs, now)
 
     @property
     def is_subscribed(self) -> bool:
@@ -137,6 +148,7 @@ class PublisherWatch:
                 dropped_by_peer=ledger.dropped_by_peer.copy(),
                 lost_on_close_messages=ledger.lost_on_close_messages,
                 lost_on_close_bytes=ledger.lost_on_close_bytes,
+                frames_missing=self._frames.missing,
             )
 
     def delivery(self, cookie: int, time: float) -> Delivery:
@@ -147,6 +159,12 @@ class PublisherWatch:
             number = self._stream.number_at(time)
             dropped = number is not None and self._ledger.has_dropped(cookie, number)
             return Delivery(dropped, account.queued_messages if account else 0, bool(account and account.stalled))
+
+    def stands_still(self, time: float) -> bool:
+        """Tell whether nothing has come out of the publish port since a job was published at `time` (monotonic)."""
+        with self._lock:
+            waits = self.is_subscribed and self._frames.has_none(time)
+            return waits and self._stream.messages_at(time) == self._stream.messages
 
     def _publisher(self) -> tuple[str, int] | None:
         """Return where to subscribe, None while that is not known or makes no sense."""

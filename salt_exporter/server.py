@@ -8,8 +8,12 @@ handshake are bounded here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import resource
+import socket
+import time
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
@@ -34,6 +38,8 @@ _LIMITS: Final[dict[str, Any]] = {
     "max_buffer_size": 65536,
 }
 _BACKLOG: Final = 128
+_NO_DESCRIPTOR: Final = frozenset((errno.EMFILE, errno.ENFILE))
+_BREATH: Final = 0.1  # seconds
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +60,58 @@ def _within_descriptors(connections: int) -> int:
         return connections
     _log.warning("at most %d HTTP connections: the limit of open files is %d", descriptors // 2, descriptors)
     return descriptors // 2
+
+
+def _spare_descriptor() -> int:
+    return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+
+
+class _Listener(socket.socket):
+    """A listening socket that refuses connections while there is no file descriptor left for them.
+
+    A connection that is not accepted would wake us up again at once, and for ever. So a descriptor is kept back to
+    accept and close it with.
+    """
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__(listening.family, listening.type, listening.proto, listening.detach())
+        self._spare = _spare_descriptor()
+        self._told = False
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """Accept a connection. Raises BlockingIOError where none waits any longer, or none can be had."""
+        try:
+            accepted = super().accept()
+        except OSError as error:
+            if error.errno not in _NO_DESCRIPTOR:
+                raise
+            self._refuse(error)
+            raise BlockingIOError from error
+        self._told = False
+        return accepted
+
+    def _refuse(self, error: OSError) -> None:
+        if not self._told:
+            self._told = True
+            _log.error("refusing HTTP connections (%s): raise the limit of open files (LimitNOFILE=)", error.strerror)
+        try:
+            if self._spare < 0:
+                self._spare = _spare_descriptor()
+            os.close(self._spare)
+            self._spare = -1
+            refused, _address = super().accept()
+            with refused:
+                refused.shutdown(socket.SHUT_RDWR)
+                self._spare = refused.detach()  # the next one to give up for a moment
+        except OSError:  # another thread was quicker
+            time.sleep(_BREATH)
+
+    def close(self) -> None:
+        """Give both descriptors back."""
+        super().close()
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
 
 
 class BoundedServer(HTTPServer):
@@ -117,7 +175,7 @@ class BoundedServer(HTTPServer):
         bound = []
         for host, port in addresses:
             try:
-                sockets = bind_sockets(port, host or None, backlog=_BACKLOG)
+                sockets = [_Listener(item) for item in bind_sockets(port, host or None, backlog=_BACKLOG)]
             except (OSError, UnicodeError) as error:  # the latter: no name that DNS could have
                 raise ListenError(f"cannot listen on {host}:{port}: {error}") from error
             self.add_sockets(sockets)

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import logging
-import socket
 import threading
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from salt_exporter.analysis.activity import Activity
 from salt_exporter.analysis.deadlines import Deadlines
 from salt_exporter.analysis.evidence import Scene
 from salt_exporter.analysis.jobs import JobLedger
-from salt_exporter.analysis.presence import NOT_PRESENT, PresenceTracker
+from salt_exporter.analysis.presence import NOT_PRESENT
 from salt_exporter.analysis.requests import Client, Requests
 from salt_exporter.analysis.subscriptions import Subscriptions
 from salt_exporter.closing import Closer
@@ -31,28 +28,29 @@ from salt_exporter.kernel.inet_diag import (
     STATE,
 )
 from salt_exporter.kernel.sock_diag import tcp_sockets
-from salt_exporter.master.addresses import AddressIndex, layout_of
 from salt_exporter.master.ask import Memory
 from salt_exporter.master.bus import BusReader
-from salt_exporter.master.keys import KeyStore, syndics
-from salt_exporter.master.options import OPTION, is_read
+from salt_exporter.master.keys import syndics
+from salt_exporter.master.process import require_same_network
 from salt_exporter.master.settings import SettingsSource
 from salt_exporter.prober import Prober
 from salt_exporter.publisher import PublisherWatch
-from salt_exporter.sampler import PUBLISH, REQUEST, Sampler, publish_peers, reaching_peers
+from salt_exporter.rollcall import RollCall, silent_after
+from salt_exporter.sampler import PUBLISH, REQUEST, Sampler, reaching_peers
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from salt_exporter.analysis.presence import Presence
     from salt_exporter.config import Config
     from salt_exporter.journal import Journal
+    from salt_exporter.master.addresses import AddressIndex
     from salt_exporter.master.keys import Keys
     from salt_exporter.master.settings import MasterSettings
     from salt_exporter.sampler import Snapshot
 
 _TICK: Final = 1.0  # seconds between looks at jobs that may have ended
 _NOTE: Final = 60.0  # seconds between notes of when minions were last seen
-# A healthy subscriber answers each heartbeat; half an interval more allows for the way there and back.
-_HEARTBEATS: Final = 1.5
 _CLIENT_HEARTBEAT: Final = 10.0  # seconds between the heartbeats of clients that send them of their own accord
 
 _log = logging.getLogger(__name__)
@@ -81,23 +79,16 @@ class World:
         # The publisher's watch takes its time, so it comes last.
         self.sampler.observers = [self._observe_subscriptions, self._observe_requests, self.publisher.observe]
         self.subscriptions = Subscriptions()
-        self.index = AddressIndex()
         deadlines = Deadlines(config.jobs_deadline, config.jobs_deadlines)
         self.activity = Activity(JobLedger(deadlines, config.jobs_max_functions, config.jobs_max_in_flight))
+        self.rollcall = RollCall(self.settings, self.sampler, self.activity.last_seen, config.presence_recent)
+        self.rollcall.observers = [self._observe_accepted]
         self.closer = Closer(self.activity, self.settings.current, self._scene, journal)
-        intake = Intake(self.activity, self.prober.arrived, self.sampler.look_soon)
-        self.bus = BusReader(lambda: self.settings.current().bus, intake.deliver, self.activity.gap)
+        self.intake = Intake(self.activity, self.prober.arrived, self._published)
+        self.bus = BusReader(lambda: self.settings.current().bus, self.intake.deliver, self.intake.missing)
         self.reload = Reload()
         self.web_reload = Reload()  # of the web configuration file
-        self.newest_presence: Presence | None = None
-        self.refreshed: float | None = None  # monotonic seconds of the last good refresh
         self.ready = threading.Event()  # the first refresh has been tried
-        self._keys = KeyStore()
-        self._tracker = PresenceTracker(config.presence_recent)
-        self._lock = threading.Lock()  # of what _keys and _tracker remember
-        self._refreshing = threading.Lock()
-        self._own_addresses: frozenset[bytes] = frozenset()
-        self._index_problem = ""  # why addresses are not known: one sentence
         self._noted: dict[str, float] | None = None  # what the journal knows of when minions were last seen
         self._stop = threading.Event()
         self._housekeeper = threading.Thread(target=self._keep_house, name="housekeeper", daemon=True)
@@ -125,57 +116,42 @@ class World:
 
     def keys(self) -> Keys:
         """Return the minion keys."""
-        settings = self.settings.current()
-        if settings.keys_driver != "localfs_key":
-            raise SourceError(
-                f"the master keeps its keys with keys.cache_driver: {settings.keys_driver}, which cannot be read: "
-                "only localfs_key is supported"
-            )
-        with self._lock:
-            return self._keys.read(settings.pki_dir)
+        return self.rollcall.keys()
 
     def presence(self) -> Presence:
         """Decide now who is present."""
-        if self.refreshed is None and not self._index_problem:
-            self.refresh()
-        if self._index_problem:
-            raise SourceError(self._index_problem)
-        settings = self.settings.current()
-        accepted = self.keys().accepted
-        peers = publish_peers(self.sampler.snapshot(), silent_after(settings))
-        addresses = self.index.current
-        seen = self.activity.last_seen()
-        with self._lock:
-            self.newest_presence = self._tracker.decide(
-                accepted, addresses.by_minion, addresses.by_address, peers, self._own_addresses, seen, time.time()
-            )
-            return self.newest_presence
+        return self.rollcall.presence()
+
+    @property
+    def newest_presence(self) -> Presence | None:
+        """Who was present when that was last decided."""
+        return self.rollcall.newest
+
+    @property
+    def index(self) -> AddressIndex:
+        """The addresses of the minions."""
+        return self.rollcall.index
 
     @property
     def age(self) -> float:
         """Seconds since the last good refresh, infinite before the first."""
-        return time.monotonic() - self.refreshed if self.refreshed is not None else float("inf")
+        refreshed = self.rollcall.refreshed
+        return time.monotonic() - refreshed if refreshed is not None else float("inf")
 
     def refresh(self) -> None:
         """Look for changes of the master's configuration, keys and cached grains."""
-        with self._refreshing:
-            try:
-                settings = self.settings.refresh()
-            except SourceError:  # keys and grains change all the same, below the directories last known
-                settings = self.settings.current()
-            accepted = self.keys().accepted
-            self.activity.keep_only(accepted)
-            self.activity.jobs.syndics = syndics(settings.cachedir)
-            self.requests.longest_id = max(map(len, map(str.encode, accepted)), default=0)
-            self._own_addresses = _host_addresses()
-            try:
-                _require_readable_cache(settings)
-                self.index.update(accepted, settings.cachedir, layout_of(settings.version_info))
-                self._index_problem = ""
-            except SourceError as error:
-                self._index_problem = str(error)
-                raise
-            self.refreshed = time.monotonic()
+        self.rollcall.refresh()
+
+    def _ports(self) -> tuple[int, int]:
+        settings = self.settings.current()
+        if settings.process:
+            require_same_network(settings.process)
+        return settings.ports
+
+    def _observe_accepted(self, settings: MasterSettings, accepted: Collection[str]) -> None:
+        self.activity.keep_only(accepted)
+        self.activity.know_syndics(syndics(settings.cachedir))
+        self.requests.longest_id = max(map(len, map(str.encode, accepted)), default=0)
 
     def _scene(self, now: float, wall: float) -> Scene:
         """Return all that is known now about minions and their connections. Raises SourceError."""
@@ -188,13 +164,17 @@ class World:
             accepted=presence.verdicts.keys(),
             addresses=addresses.by_minion,
             claims=addresses.by_address,
-            own_addresses=self._own_addresses,
+            own_addresses=self.rollcall.own_addresses,
             subscriptions=self.subscriptions,
             publisher=self.publisher,
             presence=presence,
             reaching=reaching_peers(self.sampler.snapshot()),
             silent_limit=silent_after(settings),
         )
+
+    def _published(self, jobs: int, now: float) -> None:
+        self.publisher.published(jobs, now)
+        self.sampler.look_soon()
 
     def _observe_subscriptions(self, snapshot: Snapshot) -> None:
         self.subscriptions.observe(snapshot.connections[PUBLISH], snapshot.taken)
@@ -211,10 +191,6 @@ class World:
         # Where the master sends none, or its Salt has no such option, those of clients remain.
         heartbeat = settings.options.get("zmq_heartbeat_ivl", 0) / 1000 or _CLIENT_HEARTBEAT
         self.requests.observe(clients, snapshot.taken, heartbeat)
-
-    def _ports(self) -> tuple[int, int]:
-        settings = self.settings.current()
-        return settings.publish_port, settings.request_port
 
     def _keep_house(self) -> None:
         next_refresh = 0.0
@@ -250,37 +226,6 @@ class World:
         except SourceError:
             noted = {}
         journal.seen({minion: when for minion, when in seen.items() if noted.get(minion) != when})
-        if self.refreshed is not None:  # before, nobody knows whose key is gone
+        if self.rollcall.refreshed is not None:  # before, nobody knows whose key is gone
             journal.forget(noted.keys() - seen.keys())
             self._noted = seen
-
-
-def _require_readable_cache(settings: MasterSettings) -> None:
-    """Raise SourceError where the master keeps no grains that the exporter can read."""
-    if not settings.options.get("minion_data_cache", 1):
-        raise SourceError(
-            "the master runs with minion_data_cache: False, so nothing tells which address belongs to which minion: "
-            "set it to True, as it is by default"
-        )
-    if settings.cache_driver != "localfs":
-        raise SourceError(
-            f"the master caches grains with cache: {settings.cache_driver}, which the exporter cannot read: "
-            "only localfs is supported"
-        )
-
-
-def silent_after(settings: MasterSettings) -> float | None:
-    """Return after how many seconds without a word a subscriber is silent, None if the master sends no heartbeats."""
-    if settings.transport != "zeromq" or not is_read(OPTION["zmq_heartbeat_ivl"], settings.version_info):
-        return None
-    return settings.options["zmq_heartbeat_ivl"] / 1000 * _HEARTBEATS or None
-
-
-def _host_addresses() -> frozenset[bytes]:
-    """Return the addresses of this host in network byte order, without those of the loopback interface."""
-    found = set()
-    for name, addresses in psutil.net_if_addrs().items():
-        for item in addresses:
-            if item.family in (socket.AF_INET, socket.AF_INET6) and name != "lo":
-                found.add(socket.inet_pton(item.family, item.address.partition("%")[0]))
-    return frozenset(found)

@@ -29,6 +29,7 @@ class Activity:
         self.undecodable = 0  # bodies that were no event
         self.last_stamp: float | None = None  # when the master fired the newest event, Unix seconds
         self._seen: dict[str, float] = {}
+        self._syndics: set[str] = set()  # ids that have said to be one
 
     def take(self, events: Iterable[Event], undecodable: int, now: float, wall: float) -> None:
         """Apply events in the order received; `now` is monotonic, `wall` Unix seconds."""
@@ -40,6 +41,9 @@ class Activity:
                     self.last_stamp = stamp
                 if minion is not None and (minion in self._seen or len(self._seen) < _MAX_SEEN):
                     self._seen[minion] = wall
+                    if kind == "syndic":
+                        self._syndics.add(minion)
+                        self.jobs.syndics |= {minion}
                 if isinstance(detail, JobReturn):
                     self.jobs.returned(detail, stamp, now)
                 elif isinstance(detail, JobNew):
@@ -54,6 +58,14 @@ class Activity:
         with self.lock:
             return self._seen.copy()
 
+    def know_syndics(self, stored: Collection[str]) -> None:
+        """Take the ids of the syndics that the master has stored; one that has said to be a syndic is, too.
+
+        The master stores an id with the first return from below it: until then its start event alone tells.
+        """
+        with self.lock:
+            self.jobs.syndics = frozenset(stored) | self._syndics
+
     def remember(self, seen: Mapping[str, float]) -> None:
         """Take signs of life of before the exporter's restart, Unix seconds."""
         with self.lock:
@@ -64,6 +76,7 @@ class Activity:
         with self.lock:
             for minion in self._seen.keys() - minions:
                 del self._seen[minion]
+            self._syndics.intersection_update(minions)
             self.jobs.keep_only(minions)
 
     def gap(self) -> None:

@@ -29,6 +29,7 @@ class Facts:
     delivered_before_end: bool = False  # it had acknowledged everything, and
     silent_before_end: float = 0.0  # its other end had sent nothing for so long
     silent_limit: float | None = None  # longest silence that heartbeats allow; None: there are none
+    halted: bool = False  # nothing has come out of the publish port since
     queued: int = 0  # messages that wait in the publisher's ZeroMQ queue
     unsent: int = 0  # bytes in the kernel's send queue that have not moved
     repeats: int = 0  # how often the kernel has sent them again
@@ -118,6 +119,11 @@ _RULES: Final = (
             f"its connection had ended {facts.ended:.1f} s after the job was published"
             f"{', it has another since' if facts.back else ''}"
         ),
+    ),
+    _Rule(
+        Cause.PUBLISHER_QUEUE,
+        lambda facts: facts.halted,
+        lambda _: "nothing has come out of the publish port for anybody since the job was published",
     ),
     _Rule(
         Cause.PUBLISHER_QUEUE,

@@ -35,6 +35,9 @@ class Publisher(Protocol):
     def delivery(self, cookie: int, time: float) -> Delivery:
         """Tell about one connection, as of what was published at `time` (monotonic)."""
 
+    def stands_still(self, time: float) -> bool:
+        """Tell whether nothing has come out of the publish port since `time` (monotonic)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -78,6 +81,7 @@ class Scene:
             delivered_before_end=ended is not None and not ended.unsent,
             silent_before_end=ended.seen - ended.received if ended else 0.0,
             silent_limit=self.silent_limit,
+            halted=self.publisher.stands_still(job.opened),
             queued=min((one.queued for one in delivery), default=0) if live else 0,
             unsent=min(map(_stuck, live, delivery), default=0),
             repeats=min((life.repeats for life in live), default=0),

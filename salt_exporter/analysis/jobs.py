@@ -5,6 +5,9 @@ chunk under the same jid), or when its deadline has passed. Who accepts it (`sal
 to `saltutil.find_job` that it still runs prolongs the deadline. `find_job` jobs themselves are Salt's own questions and
 not counted as jobs. Its owner closes what is due, telling what the job cache holds and why the rest is missing.
 
+In a master cluster every member sees the jobs and returns of all. A job is its publisher's, with all its returns, so
+that jobs and returns of the members add up.
+
 Outcomes: complete; incomplete; unknown, where nobody can tell (a master of masters names no minions, or the event bus
 was not read for a while, returns may have passed unseen, and the job cache cannot tell either).
 """
@@ -31,6 +34,7 @@ OUTCOMES: Final = ("complete", "incomplete", "unknown")
 SETTLE: Final = 2.0  # seconds between the last expected return and closing
 _KEPT_CLOSED: Final = 1000  # closed jobs remembered, to know late and duplicate returns
 _KEPT_IDS: Final = 500_000  # and how many minion ids they may hold together
+_KEPT_ELSEWHERE: Final = 10_000  # jobs of other masters of the cluster remembered, to know their returns
 _MAX_IDS: Final = 5_000_000  # the same for jobs in flight
 _LONGEST: Final = 86400.0  # seconds that a job is followed, whoever says that it still runs
 _UNREAD: Final = 100_000  # openings and late returns remembered for an owner that does not ask
@@ -118,6 +122,7 @@ class JobLedger:
         self._max_jobs = max_jobs
         self._open: OrderedDict[str, Job] = OrderedDict()
         self._closed: OrderedDict[str, Job] = OrderedDict()
+        self._elsewhere: OrderedDict[str, None] = OrderedDict()  # jids of jobs that other masters of the cluster count
         self._open_ids = 0  # see Job.ids
         self._closed_ids = 0
 
@@ -134,6 +139,11 @@ class JobLedger:
     def published(self, event: JobNew, stamp: float | None, now: float) -> None:
         """Take a job that was published at `stamp` (Unix seconds); `now` is monotonic."""
         if event.function == FIND_JOB:
+            return
+        if event.relayed:
+            self._elsewhere[event.jid] = None
+            if len(self._elsewhere) > _KEPT_ELSEWHERE:
+                self._elsewhere.popitem(last=False)
             return
         # The next chunk of a batch, or another syndic's part, has the same jid: one job, the union of minions.
         job = self._open.get(event.jid) or self._closed.get(event.jid) or self._open_job(event, stamp, now)
@@ -175,15 +185,16 @@ class JobLedger:
 
     def returned(self, event: JobReturn, stamp: float | None, now: float) -> None:
         """Take a return that reached the master at `stamp` (Unix seconds); `now` is monotonic."""
-        if stamp is not None and event.sent is not None:
-            self.delivery.observe(max(0.0, stamp - event.sent))
+        self._delivered(event, stamp)
         if event.function == FIND_JOB:
             self._answered(event, now)
             return
         self.consecutive.pop(event.minion, None)
+        job = self._open.get(event.jid) or self._closed.get(event.jid)
+        if job is None and (event.relayed or event.jid in self._elsewhere):
+            return
         counters = self._counters(event.function)
         counters.responses[event.success] += 1
-        job = self._open.get(event.jid) or self._closed.get(event.jid)
         if job is None:  # scheduled on the minion, salt-call, or published before we listened
             return
         if event.minion in job.returned:
@@ -266,7 +277,8 @@ class JobLedger:
             if not named:
                 return
             self._reopen(job, now)
-        job.outstanding |= dict.fromkeys(named, stamp)
+        # Not dict.fromkeys, which of a set makes tables half as large again, and there are many.
+        job.outstanding |= {minion: stamp for minion in named}  # noqa: C420
         job.expected += len(named)
         job.deadline = max(job.deadline, now + self._deadlines.of(job.function))
         if named:
@@ -293,6 +305,11 @@ class JobLedger:
             self._open_ids += 1
         else:
             self._closed_ids += 1
+
+    def _delivered(self, event: JobReturn, stamp: float | None) -> None:
+        """Note how long a return was on its way to this very master."""
+        if stamp is not None and event.sent is not None and not event.relayed:
+            self.delivery.observe(max(0.0, stamp - event.sent))
 
     def _answered(self, answer: JobReturn, now: float) -> None:
         """Take the answer to a `find_job`."""

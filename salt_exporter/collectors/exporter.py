@@ -133,5 +133,7 @@ class ExporterCollector:
 
 def _absent_without_series(world: World) -> int:
     presence = world.newest_presence
-    absent = presence.counts()[NOT_PRESENT] if presence else 0
+    if presence is None or world.config.presence_all_minions:
+        return 0
+    absent = presence.counts()[NOT_PRESENT]
     return max(0, absent - world.config.presence_max_series)

@@ -22,6 +22,12 @@ INFO = gauge(
     "id",
     "source",
 )
+CLUSTER_INFO = gauge(
+    "salt_master_cluster_info",
+    "1 where the master is a member of a master cluster (cluster_id, Salt 3007 and later): all members accept the same "
+    "minions, and each minion is connected to one of them. No series where it is not.",
+    "cluster_id",
+)
 WORKER_THREADS = gauge(
     "salt_master_worker_threads",
     "Workers that answer requests, as configured (worker_threads, or worker_pools from Salt 3008 on).",
@@ -33,7 +39,7 @@ class MasterCollector:
     """Reads the listening sockets and the resolved options."""
 
     name: ClassVar[str] = "master"
-    metrics: ClassVar[tuple[Metric, ...]] = (UP, INFO, WORKER_THREADS)
+    metrics: ClassVar[tuple[Metric, ...]] = (UP, INFO, CLUSTER_INFO, WORKER_THREADS)
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -44,5 +50,7 @@ class MasterCollector:
         listeners = self._world.sampler.snapshot().listeners
         yield UP(all(listeners[channel] for channel in CHANNELS))
         yield INFO(1, version=settings.version, transport=settings.transport, id=settings.id, source=settings.source)
+        if settings.cluster_id:
+            yield CLUSTER_INFO(1, cluster_id=settings.cluster_id)
         for pool, workers in settings.pools.items():
             yield WORKER_THREADS(workers, pool=pool)

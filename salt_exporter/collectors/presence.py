@@ -20,8 +20,14 @@ MINIONS = gauge(
 )
 MINION_NOT_PRESENT = gauge(
     "salt_presence_minion_not_present",
-    "1 for each accepted minion that is not present, in order of the ids and up to presence.max-series.",
+    "1 for each accepted minion that is not present, in order of the ids and up to presence.max-series; with "
+    "presence.all-minions 0 for each other accepted minion, and no bound.",
     "minion",
+)
+ALL_MINIONS = gauge(
+    "salt_presence_all_minions",
+    "1 if every accepted minion has a series of salt_presence_minion_not_present (presence.all-minions), so that one "
+    "without has no accepted key here; 0 if only absent minions have one.",
 )
 SERIES_OMITTED = gauge(
     "salt_presence_not_present_series_omitted",
@@ -51,6 +57,7 @@ class PresenceCollector:
     metrics: ClassVar[tuple[Metric, ...]] = (
         MINIONS,
         MINION_NOT_PRESENT,
+        ALL_MINIONS,
         SERIES_OMITTED,
         LAST_SEEN,
         UNKNOWN_PEERS,
@@ -63,14 +70,16 @@ class PresenceCollector:
     def collect(self) -> Iterator[Sample]:
         """Yield the samples of now."""
         presence = self._world.presence()
+        config = self._world.config
         for state, number in presence.counts().items():
             yield MINIONS(number, state=state)
         absent = presence.minions(NOT_PRESENT)
-        shown = absent[: self._world.config.presence_max_series]
-        for minion in shown:
-            yield MINION_NOT_PRESENT(1, minion=minion)
+        shown = absent if config.presence_all_minions else absent[: config.presence_max_series]
+        for minion in sorted(presence.verdicts) if config.presence_all_minions else shown:
+            yield MINION_NOT_PRESENT(presence.verdicts[minion].state == NOT_PRESENT, minion=minion)
+        yield ALL_MINIONS(config.presence_all_minions)
         yield SERIES_OMITTED(len(absent) - len(shown))
-        for minion in sorted(presence.verdicts) if self._world.config.presence_last_seen_all else shown:
+        for minion in sorted(presence.verdicts) if config.presence_last_seen_all else shown:
             seen = presence.verdicts[minion].last_seen
             if seen is not None:
                 yield LAST_SEEN(seen, minion=minion)

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, ClassVar
 
 from salt_exporter.kernel.inet_diag import ESTABLISHED, SEND_QUEUE, STATE
 from salt_exporter.metric import Metric, Sample, counter, gauge
+from salt_exporter.rollcall import silent_after
 from salt_exporter.sampler import PUBLISH, silent_subscribers
-from salt_exporter.world import silent_after
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,6 +74,11 @@ LOST_ON_CLOSE_BYTES = counter(
     "salt_publish_lost_on_close_bytes_total",
     "Bytes that waited for a subscriber or were not acknowledged when its connection ended, from the byte ledger.",
 )
+FRAMES_MISSING = counter(
+    "salt_publish_frames_missing_total",
+    "Jobs told of on the event bus that did not come out of the publish port within 10 s: the publisher stands "
+    "still, or has lost them for every minion. Seen by the exporter's own subscriber on 4505.",
+)
 
 
 class PublishCollector:
@@ -95,6 +100,7 @@ class PublishCollector:
         MINION_DROPPED,
         LOST_ON_CLOSE,
         LOST_ON_CLOSE_BYTES,
+        FRAMES_MISSING,
     )
 
     def __init__(self, world: World) -> None:
@@ -123,3 +129,4 @@ class PublishCollector:
                 yield MINION_DROPPED(messages, minion=owners[peer][0])
         yield LOST_ON_CLOSE(figures.lost_on_close_messages)
         yield LOST_ON_CLOSE_BYTES(figures.lost_on_close_bytes)
+        yield FRAMES_MISSING(figures.frames_missing)

@@ -35,13 +35,25 @@ OLDEST_UNANSWERED = gauge(
     "salt_request_oldest_unanswered_seconds",
     "How long the oldest of the requests without a reply has waited, at least; told from the kernel's byte counters.",
 )
+WORKERS_STUCK = gauge(
+    "salt_request_workers_stuck",
+    "How many of as many pings as there are workers were not answered, which go to the workers in turn; sent every 5 "
+    "minutes, and soon after a single ping failed. An estimate where minions' requests come in between; only with the "
+    "request probe and the zeromq transport.",
+)
 
 
 class RequestCollector:
     """Reads queue lengths from the kernel's sockets, and who waits for a reply from the samples of these."""
 
     name: ClassVar[str] = "request"
-    metrics: ClassVar[tuple[Metric, ...]] = (WORKER_QUEUE, RECEIVE_QUEUE_BYTES, UNANSWERED, OLDEST_UNANSWERED)
+    metrics: ClassVar[tuple[Metric, ...]] = (
+        WORKER_QUEUE,
+        RECEIVE_QUEUE_BYTES,
+        UNANSWERED,
+        OLDEST_UNANSWERED,
+        WORKERS_STUCK,
+    )
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -55,6 +67,8 @@ class RequestCollector:
         if unanswered := self._world.requests.unanswered:
             yield UNANSWERED(unanswered.connections)
             yield OLDEST_UNANSWERED(unanswered.oldest)
+        if (stuck := self._world.prober.stuck_workers) is not None:
+            yield WORKERS_STUCK(stuck)
         if settings.bus.path:  # with `ipc_mode: tcp` the router talks to the workers over TCP
             for pool, queued in worker_queues(unix_sockets(), settings.bus.path.parent, settings.pools).items():
                 yield WORKER_QUEUE(queued, pool=pool)

@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from salt_exporter.analysis.presence import NOT_PRESENT, STATES, address_text
 from salt_exporter.errors import SourceError
-from salt_exporter.world import World
+from salt_exporter.kernel.sock_diag import tcp_sockets
+from salt_exporter.master.ask import Memory
+from salt_exporter.master.settings import SettingsSource
+from salt_exporter.rollcall import RollCall
+from salt_exporter.sampler import Sampler
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +25,7 @@ if TYPE_CHECKING:
 def minions(config: Config, *, only_absent: bool, as_json: bool) -> int:
     """Print who is present; return 0, or 2 if it could not be found out."""
     try:
-        presence = World(config).presence()
+        presence = _presence(config)
     except SourceError as error:
         print(f"salt-exporter: {error}", file=sys.stderr)
         return 2
@@ -42,6 +46,13 @@ def minions(config: Config, *, only_absent: bool, as_json: bool) -> int:
         file=sys.stderr,
     )
     return 0
+
+
+def _presence(config: Config) -> Presence:
+    """Ask nothing but this: no bus has been read, so there are no signs of life. Raises SourceError."""
+    settings = SettingsSource(config.salt_config_dir, Memory(config.state_directory / "settings.json"))
+    sampler = Sampler(tcp_sockets, lambda: settings.current().ports, config.sampler_interval)
+    return RollCall(settings, sampler, dict, config.presence_recent).presence()
 
 
 def plain(presence: Presence, chosen: Iterable[str], now: float) -> dict[str, dict[str, Any]]:

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from salt_exporter.errors import SourceError
+
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
     from collections.abc import Set as AbstractSet
 
 _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
@@ -21,12 +24,16 @@ _SOCKET: Final = re.compile(r"socket:\[(\d+)\]")
 
 def sockets_of(pid: int) -> dict[int, int]:
     """Return the descriptors of a process's sockets by inode. Raises OSError: it has ended, or may not be looked at."""
-    found = {}
-    for name in os.listdir(f"/proc/{pid}/fd"):  # noqa: PTH208 - there are many: Path takes three times as long
-        inode = _socket(f"/proc/{pid}/fd/{name}")
-        if inode is not None:
-            found[inode] = int(name)
-    return found
+    return dict(_sockets(pid))
+
+
+def _sockets(pid: int) -> Iterator[tuple[int, int]]:
+    """Yield (inode, descriptor) one by one: a process may have tens of thousands. Raises OSError as `sockets_of`."""
+    with os.scandir(f"/proc/{pid}/fd") as entries:
+        for entry in entries:
+            inode = _socket(entry.path)
+            if inode is not None:
+                yield inode, int(entry.name)
 
 
 def number_of_descriptors(pid: int) -> int:
@@ -82,7 +89,10 @@ class SocketOwners:
         self._known: dict[int, tuple[int, int] | None] = {}  # inode → (pid, descriptor), None: nobody we may look at
 
     def find(self, inodes: Collection[int]) -> dict[int, int]:
-        """Return the process id of a holder by inode, without those of which no holder may be looked at."""
+        """Return the process id of a holder by inode, without those of which no holder may be looked at.
+
+        Raises SourceError.
+        """
         self._known = {inode: owner for inode, owner in self._known.items() if inode in inodes and self._holds(inode)}
         missing = set(inodes) - self._known.keys()
         if missing:
@@ -94,14 +104,15 @@ class SocketOwners:
         return owner is None or _still_holds(*owner, inode)
 
     def _search(self, missing: set[int]) -> None:
-        self._known |= dict.fromkeys(missing)
-        for pid in reversed(psutil.pids()):  # sockets that are new to us mostly belong to young processes
-            if not missing:
-                break
-            try:
-                sockets = sockets_of(pid)
-            except OSError:
-                continue
-            for inode in missing & sockets.keys():
-                self._known[inode] = pid, sockets[inode]
-            missing = missing - sockets.keys()
+        owners: dict[int, tuple[int, int] | None] = dict.fromkeys(missing)
+        try:
+            for pid in reversed(psutil.pids()):  # sockets that are new to us mostly belong to young processes
+                if not missing:
+                    break
+                with suppress(FileNotFoundError, ProcessLookupError, PermissionError):  # ended, or not ours to look at
+                    found = {inode: descriptor for inode, descriptor in _sockets(pid) if inode in missing}
+                    owners |= {inode: (pid, descriptor) for inode, descriptor in found.items()}
+                    missing = missing - found.keys()
+        except OSError as error:  # out of file descriptors: nothing is known of nobody
+            raise SourceError(f"cannot look at the sockets of processes ({error.strerror})") from error
+        self._known |= owners

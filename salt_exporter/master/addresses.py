@@ -68,7 +68,7 @@ class AddressIndex:
     def __init__(self) -> None:
         self.current = Addresses()
         self.errors = 0  # cache files that could not be read or made no sense; each version of a file counts once
-        self._known: dict[str, tuple[tuple[int, int, int], tuple[bytes, ...]]] = {}
+        self._known: dict[str, tuple[int, tuple[bytes, ...]]] = {}
         self._directory: Path | None = None
 
     def update(self, minions: Collection[str], cachedir: Path, layout: Layout) -> Addresses:
@@ -110,7 +110,8 @@ class AddressIndex:
             except OSError:  # never sent its grains, or being replaced this moment
                 changed |= self._known.pop(minion, None) is not None
                 continue
-            signature = (status.st_ctime_ns, status.st_size, status.st_ino)
+            # Of a hash there is one object to keep for each minion, of the three numbers four.
+            signature = hash((status.st_ctime_ns, status.st_size, status.st_ino))
             known = self._known.get(minion)
             if known is None or known[0] != signature:
                 found = self._read(name, directory, layout)

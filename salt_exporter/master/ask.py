@@ -6,8 +6,6 @@ import glob
 import json
 import logging
 import os
-import subprocess
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +29,10 @@ def ask(python: Path, config_dir: Path, names: Sequence[str], master: MasterProc
 
     Isolated from our environment and working directory; as root, with the rights of the master's own user.
     """
+    # Most often the answer is remembered, and short commands are to be quick.
+    import subprocess  # noqa: PLC0415
+    from importlib.resources import files  # noqa: PLC0415
+
     identity: dict[str, Any] = {}
     if master and os.geteuid() == 0 and master.uid:
         identity = {"user": master.uid, "group": master.gid, "extra_groups": []}

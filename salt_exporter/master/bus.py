@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 BACKLOG: Final = 64 << 20  # bytes of bodies that may wait to be decoded
 BATCH: Final = 500  # bodies handed on at once; bounds how long their lock is held
-_RECEIVE: Final = 1 << 18
+_RECEIVE: Final = 1 << 16  # bytes; room for more would be taken from the system and given back for each chunk
 _POLL: Final = 1.0  # seconds between looks at the stop flag while nothing arrives
 _BACKOFF: Final = (0.5, 1.0, 2.0, 4.0, 8.0)  # seconds; the last one repeats
 _STABLE: Final = 10.0  # a connection that lasted for so many seconds is followed by the next one at once
@@ -48,12 +48,14 @@ class BusAddress:
     def connect(self) -> socket.socket:
         """Return a connected socket. Raises SourceError with the way out."""
         kind = socket.AF_UNIX if self.path else socket.AF_INET
-        connection = socket.socket(kind, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        connection.settimeout(_POLL)
+        connection = None
         try:
+            connection = socket.socket(kind, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+            connection.settimeout(_POLL)
             connection.connect(str(self.path) if self.path else (self.host, self.port))
-        except OSError as error:
-            connection.close()
+        except OSError as error:  # of the first, too: there may be no file descriptor left
+            if connection:
+                connection.close()
             raise SourceError(_advice(self, error)) from error
         return connection
 
@@ -148,7 +150,10 @@ class BusReader:
         began = time.monotonic()
         self._connected(address)
         with connection:
-            reason = self._drain(connection)
+            try:
+                reason = self._drain(connection)
+            except MemoryError:
+                reason = "is no longer read: there is no memory left"
         if not self._stop.is_set():
             self._say(f"the event bus {address} {reason}; is the salt-master restarting?")
         self.counters.connected = False

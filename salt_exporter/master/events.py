@@ -5,6 +5,9 @@ docs/design.md. A minion may fire events under any tag: the master marks those w
 sender in `id` (salt/master.py, `_minion_event`), so a forged job event is recognised and only proves its sender alive.
 What a minion fires as a list (`events`) the master puts on the bus unmarked (salt/daemons/masterapi.py, all lines): a
 return forged like that cannot be told from a true one; the job cache lacks it (`salt_jobs_bus_only_responses_total`).
+
+The masters of a cluster (3007, 3008) repeat one another's events, which then say in `__peer_id` who fired them
+(salt/channel/server.py, `extract_cluster_event`).
 """
 
 from __future__ import annotations
@@ -60,6 +63,7 @@ class JobNew(NamedTuple):
     minions: tuple[str, ...]  # expected to answer; empty means unknown (a master of masters), not nobody
     missing: tuple[str, ...]  # named in a list target, without an accepted key
     trimmed: bool = False  # Salt has cut the list of minions out: the event would exceed max_event_size
+    relayed: bool = False  # another master of the cluster publishes it, which says so
 
 
 class JobReturn(NamedTuple):
@@ -73,6 +77,7 @@ class JobReturn(NamedTuple):
     asks_for: str  # the jid a `saltutil.find_job` asked for, else ""
     empty: bool  # the return is empty: for find_job, "not running here"
     sent: float | None = None  # when the minion sent it by its own clock, whole Unix seconds
+    relayed: bool = False  # it has reached another master of the cluster, which says so
 
 
 class JobStart(NamedTuple):
@@ -124,6 +129,7 @@ _FIRST_KINDS: Final = {"minion_start": "minion_start", "syndic_start": "syndic",
 _FIRED_BY_MINIONS: Final = frozenset(("beacon", "job_progress", "job_start", "minion_start", "syndic"))
 _WANTED: Final = frozenset(
     (
+        "__peer_id",
         "_stamp",
         "act",
         "cmd",
@@ -208,6 +214,7 @@ def _job_new(data: dict[str, Any]) -> JobNew:
         minions=() if trimmed else _ids(data.get("minions")),
         missing=() if data.get("missing") == _TRIMMED else _ids(data.get("missing")),
         trimmed=trimmed,
+        relayed="__peer_id" in data,
     )
 
 
@@ -254,6 +261,7 @@ def _job_return(data: dict[str, Any]) -> JobReturn:
         asks_for=asks_for,
         empty="return" in data and not data["return"],
         sent=_number(data.get("ts")),
+        relayed="__peer_id" in data,
     )
 
 

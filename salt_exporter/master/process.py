@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 
 import psutil
 
+from salt_exporter.errors import SourceError
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
@@ -32,10 +34,27 @@ class MasterProcess:
     config_dir: Path
 
 
+def require_same_network(process: MasterProcess) -> None:
+    """Raise SourceError if a master's sockets are not ours to see: the kernel shows each network namespace its own.
+
+    Where we may not look (ptrace(2), as for descriptors) nothing is raised.
+    """
+    try:
+        same = Path(f"/proc/{process.pid}/ns/net").stat().st_ino == Path("/proc/self/ns/net").stat().st_ino
+    except OSError:
+        return
+    if not same:
+        raise SourceError(
+            f"the salt-master (process {process.pid}) is in another network namespace, whose sockets cannot be seen "
+            "from here: start the exporter in the master's (in a container, share its network)"
+        )
+
+
 def running_masters() -> list[MasterProcess]:
     """Return the masters that run on this machine, one for each config dir: its oldest process.
 
-    Those of root and of our own user come first: nobody else can put a process of his in front of them.
+    Those of root and of our own user come first: nobody else can put a process of his in front of them. Raises
+    SourceError.
     """
     found: dict[Path, MasterProcess] = {}
     ours = (0, os.geteuid())
@@ -45,7 +64,11 @@ def running_masters() -> list[MasterProcess]:
 
 
 def _processes() -> Iterator[MasterProcess]:
-    for pid in psutil.pids():
+    try:
+        pids = psutil.pids()
+    except OSError as error:  # out of file descriptors, or /proc is not there
+        raise SourceError(f"cannot look at the running processes ({error.strerror})") from error
+    for pid in pids:
         try:
             if _PROGRAM.encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
                 continue

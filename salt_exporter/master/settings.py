@@ -61,6 +61,7 @@ class MasterSettings:
     version: str
     source: str  # "master": its own Python was asked; "exporter": the Salt beside the exporter
     id: str
+    cluster_id: str  # of the master cluster that it is a member of (3007, 3008), "" if of none
     transport: str
     interface: str  # the address the master listens on
     config_dir: Path
@@ -71,6 +72,7 @@ class MasterSettings:
     bus: BusAddress
     options: Mapping[str, float]  # see options.values
     pools: Mapping[str, int]  # configured workers by pool; before 3008 there is one, "default"
+    ping_workers: int  # those that answer a `ping`
     cache_driver: str
     keys_driver: str
     hash_type: str  # of the jid, in the names of the job cache's directories
@@ -83,6 +85,11 @@ class MasterSettings:
     def host(self) -> str:
         """The address at which the master's ports are reached from its own host."""
         return "127.0.0.1" if self.interface in _ANY else self.interface
+
+    @property
+    def ports(self) -> tuple[int, int]:
+        """The publish and the request port."""
+        return self.publish_port, self.request_port
 
     @property
     def version_info(self) -> tuple[int, ...]:
@@ -225,6 +232,7 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
             version=version,
             source=source,
             id=str(raw["id"]),
+            cluster_id=str(raw["cluster_id"] or ""),
             transport=str(raw["transport"]),
             interface=str(raw["interface"]),
             config_dir=config_dir,
@@ -235,6 +243,7 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
             bus=_bus(raw),
             options=options,
             pools=_pools(raw, options),
+            ping_workers=_ping_workers(raw, options),
             cache_driver=str(raw["cache"]),
             keys_driver=str(raw["keys.cache_driver"] or "localfs_key"),
             hash_type=str(raw["hash_type"] or "sha256"),
@@ -268,6 +277,16 @@ def _pools(raw: Mapping[str, Any], options: Mapping[str, float]) -> dict[str, in
     if raw["worker_pools_enabled"] and isinstance(pools, dict) and pools:
         return {str(name): int(pool["worker_count"]) for name, pool in pools.items()}
     return {"default": int(options["worker_threads"])}
+
+
+def _ping_workers(raw: Mapping[str, Any], options: Mapping[str, float]) -> int:
+    """Return the workers of the pool whose commands have `ping`, else of the one for all others, "*"."""
+    pools = _pools(raw, options)
+    for command in ("ping", "*"):
+        for name, workers in pools.items():
+            if len(pools) == 1 or command in raw["worker_pools"][name].get("commands", ()):
+                return workers
+    return 0
 
 
 def _changed_since_start(answer: Answer, process: MasterProcess | None) -> bool:

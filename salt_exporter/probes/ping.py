@@ -13,6 +13,7 @@ import zmq
 
 from salt_exporter.probes import SOURCE
 from salt_exporter.probes.message import asked_of, message
+from salt_exporter.probes.room import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ class PingConnection:
     """
 
     def __init__(self, context: zmq.Context[Any], address: tuple[str, int]) -> None:
+        require_room()
         self._address = address
         is_ipv6 = ":" in address[0]
         version = socket.AF_INET6 if is_ipv6 else socket.AF_INET

@@ -18,6 +18,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from salt_exporter.probes import SOURCE
+from salt_exporter.probes.room import require_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
 
 _POLL_MS: Final = 100
 _RETRY: Final = 2.0  # seconds until the address of the publisher is asked again
-_EVENTS: Final = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED | zmq.EVENT_DISCONNECTED
+_AGAIN: Final = 0.5  # seconds between attempts to connect to it
+_STANDS: Final = zmq.EVENT_CONNECTED | zmq.EVENT_HANDSHAKE_SUCCEEDED
+_EVENTS: Final = _STANDS | zmq.EVENT_CLOSED | zmq.EVENT_DISCONNECTED
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +50,7 @@ class PublishProbe:
         self._address = address
         self._own = own
         self._name = (b"", 0)  # our end of the newest connection
+        self._problem = ""  # what was last said about it
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="probe-publish", daemon=True)
 
@@ -66,33 +70,48 @@ class PublishProbe:
             if address is None:
                 self._stop.wait(_RETRY)
                 continue
-            context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
             try:
-                self._subscribe(context, address)
-            except zmq.ZMQError as error:
-                _log.warning("the publish probe cannot subscribe to %s:%d: %s", *address, error)
+                require_room()
+                self._subscribe(address)
+            except (zmq.ZMQError, OSError) as error:
+                self._say("the publish probe cannot subscribe to {}:{}: {}".format(*address, error))
                 self._stop.wait(_RETRY)
-            finally:
-                self._lost()
-                context.destroy(linger=0)
+            else:
+                self._stop.wait(_AGAIN)
 
-    def _subscribe(self, context: zmq.Context[Any], address: tuple[str, int]) -> None:
-        """Receive until stopped or the publisher has moved."""
+    def _say(self, problem: str) -> None:
+        """Log a problem when it is new, not at each attempt."""
+        if problem != self._problem:
+            self._problem = problem
+            _log.warning("%s", problem)
+
+    def _subscribe(self, address: tuple[str, int]) -> None:
+        context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+        try:
+            self._receive(context, address)
+        finally:
+            self._lost()
+            context.destroy(linger=0)
+
+    def _receive(self, context: zmq.Context[Any], address: tuple[str, int]) -> None:
+        """Receive until stopped, the connection has ended or could not be made, or the publisher has moved."""
         host, port = address
         subscriber = context.socket(zmq.SUB)
         subscriber.setsockopt(zmq.RCVHWM, 0)
         subscriber.setsockopt(zmq.IPV6, ":" in host)
         subscriber.setsockopt(zmq.SUBSCRIBE, b"")
+        subscriber.setsockopt(zmq.RECONNECT_IVL, -1)  # that is for us to do, see room.py
         monitor = subscriber.get_monitor_socket(_EVENTS)
         source = "" if ":" in host else f"{SOURCE}:0;"
         subscriber.connect(f"tcp://{source}{f'[{host}]' if ':' in host else host}:{port}")
         poller = zmq.Poller()
         poller.register(subscriber, zmq.POLLIN)
         poller.register(monitor, zmq.POLLIN)
-        while not self._stop.is_set() and self._address() in (address, None):
+        ended = False
+        while not ended and not self._stop.is_set() and self._address() in (address, None):
             ready = dict(poller.poll(_POLL_MS))
             if monitor in ready:
-                self._note(recv_monitor_message(monitor))
+                ended = not self._note(recv_monitor_message(monitor))
             self._drain(subscriber)
         subscriber.disable_monitor()
 
@@ -106,7 +125,8 @@ class PublishProbe:
                 return
             self._stream.append(len(frame), now)
 
-    def _note(self, event: dict[str, Any]) -> None:
+    def _note(self, event: dict[str, Any]) -> bool:
+        """Take what has become of the connection; tell whether it can still be one."""
         if event["event"] == zmq.EVENT_CONNECTED:
             with socket.socket(fileno=os.dup(event["value"])) as connection:
                 name = connection.getsockname()
@@ -114,8 +134,8 @@ class PublishProbe:
             self._own.add(self._name)
         elif event["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
             self.subscribed_since = time.monotonic()
-        else:
-            self._lost()
+            self._problem = ""
+        return bool(event["event"] & _STANDS)
 
     def _lost(self) -> None:
         self.subscribed_since = float("inf")

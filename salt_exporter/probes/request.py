@@ -4,8 +4,9 @@ The request is the clear `ping` (salt/master.py, `ClearFuncs.ping`; 3006, 3007, 
 bus; the master sends its load back. One connection stays open for all of them.
 
 A ping that was not answered in time cannot be taken back: it waits in the master, in a queue that stuck workers share
-with the minions' requests. So there is never more than one that we wait for, and after each one that failed the pause
-is twice as long. Should the answer come late after all, the master is asked again at once.
+with the minions' requests. So there is never more than one that we wait for (but for a burst, see burst.py), and after
+each one that failed the pause is twice as long. Should the answer come late after all, the master is asked again at
+once.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import TypeAlias
 
+    from salt_exporter.probes.burst import Burst
     from salt_exporter.probes.message import Router
     from salt_exporter.probes.results import Results
 
@@ -48,12 +50,14 @@ class RequestProbe:
         own: set[tuple[bytes, int]],
         interval: float,
         timeout: float,
+        burst: Burst,
     ) -> None:
         self._results = results
         self._router = router
         self._own = own
         self._interval = interval
         self._timeout = timeout
+        self._burst = burst
         self._connection: Connection | None = None
         self._connected_to: Router | None = None
         self._name = (b"", 0)  # of the newest connection; the kernel may still show it when it is closed
@@ -88,12 +92,16 @@ class RequestProbe:
     def _turn(self, context: zmq.Context[Any], pause: float) -> float:
         """Ask once and wait, `pause` seconds if there is no answer; return the next such pause."""
         connection = self._connect(context)
+        if connection:
+            self._burst.send_if_due(connection)
         if connection and self._ping(connection):
             self._listen(connection, self._interval)
         elif not connection or connection.is_lost():
             self._stop.wait(min(self._interval, _RETRY))
-        elif not self._listen(connection, pause, for_answer=True):
-            return min(2 * pause, _LONGEST_PAUSE)
+        else:
+            self._burst.hurry()
+            if not self._listen(connection, pause, for_answer=True):
+                return min(2 * pause, _LONGEST_PAUSE)
         return self._interval
 
     def _connect(self, context: zmq.Context[Any]) -> Connection | None:
@@ -135,6 +143,7 @@ class RequestProbe:
         if self._connection:
             self._connection.close()
             self._connection = None
+            self._burst.forget()
 
     def _ping(self, connection: Connection) -> bool:
         """Ask once; return whether the answer came in time."""
@@ -147,7 +156,7 @@ class RequestProbe:
                 if sent == asked:
                     self._results.succeeded(received - sent)
                     return True
-                self._results.late(received - sent)
+                self._late(sent, received)
         if connection.is_lost():
             self._results.failed("the master closed the connection without an answer: has it been restarted?")
         elif not self._stop.is_set():
@@ -156,6 +165,11 @@ class RequestProbe:
                 "look at salt_request_worker_queue_bytes and the workers' CPU"
             )
         return False
+
+    def _late(self, sent: float, received: float) -> None:
+        """Take an answer that is not the one waited for; those of a burst tell no time, they wait for one another."""
+        if not self._burst.take(sent):
+            self._results.late(received - sent)
 
     def _listen(self, connection: Connection, seconds: float, *, for_answer: bool = False) -> bool:
         """Take late answers until the time is over or the connection lost.
@@ -168,7 +182,7 @@ class RequestProbe:
             connection.wait_answer(max(1, min(_POLL_MS, round(left * 1000))))
             answers = list(connection.answers())
             for sent, received in answers:
-                self._results.late(received - sent)
+                self._late(sent, received)
             if answers and for_answer:
                 return True
         return False

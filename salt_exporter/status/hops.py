@@ -57,6 +57,7 @@ def _workers(values: Values) -> Iterator[Queue]:
         yield from _number("Workers" if pool == "default" else f"Workers of {pool}", number)
     for pool, queued in values.by_label(request.WORKER_QUEUE).items():
         yield from _bytes("Waiting for a worker" if pool == "default" else f"Waiting for {pool}", queued)
+    yield from _number("Do not answer", values.of(request.WORKERS_STUCK), alarming=True)
     if (busy := values.of(workers.BUSY)) is not None:
         yield Queue("Busy", f"{busy:.0%}", busy, alarming=busy >= NEARLY_FULL)
 
@@ -69,6 +70,7 @@ def _publisher(values: Values) -> Iterator[Queue]:
         yield Queue("Longest queue", f"{waiting}, {ratio:.0%} of pub_hwm", min(ratio, 1.0), alarming=full)
     yield from _number("Minions behind", values.of(publish.BEHIND), alarming=True)
     yield from _number("Dropped since start", values.of(publish.DROPPED))
+    yield from _number("Never sent to anybody", values.of(publish.FRAMES_MISSING))
 
 
 def _publish_port(values: Values) -> Iterator[Queue]:

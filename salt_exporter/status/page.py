@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from base64 import b64encode
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -20,6 +21,8 @@ from salt_exporter.web import HEADERS, Handler
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from tornado.template import Template
+
     from salt_exporter.scrape import Scrape
     from salt_exporter.status.gather import Situation
     from salt_exporter.status.query import Query
@@ -29,12 +32,6 @@ REFRESH: Final = 15  # seconds between two looks of a browser
 _FOLDER: Final = Path(__file__).parent
 _DOCS: Final = "https://github.com/salt-exporter/salt-exporter/tree/main/docs"
 _STYLE: Final = (_FOLDER / "style.css").read_text(encoding="utf-8")
-_LOADER: Final = Loader(str(_FOLDER), autoescape="xhtml_escape", whitespace="single")
-_FRAME: Final = _LOADER.load("page.html")
-# Each a template of its own, for compiling a large one takes memory that is not given back.
-_SECTIONS: Final = [
-    _LOADER.load(f"{name}.html") for name in ("path", "minions", "jobs", "losses", "settings", "causes")
-]
 # The one style sheet stands in the page; by its hash the browser knows that it is ours.
 _STYLE_HASH: Final = b64encode(sha256(_STYLE.encode()).digest()).decode()
 _POLICY: Final = (
@@ -52,15 +49,27 @@ def status_page(
 def render(situation: Situation, query: Query, telemetry_path: str) -> bytes:
     """Return the page."""
     said = view(situation, query)
-    return _FRAME.generate(
+    frame, sections = _templates()
+    return frame.generate(
         view=said,
-        sections=[section.generate(view=said) for section in _SECTIONS],
+        sections=[section.generate(view=said) for section in sections],
         version=__version__,
         telemetry_path=telemetry_path,
         docs=_DOCS,
         style=_STYLE,
         refresh=REFRESH,
     )
+
+
+@cache
+def _templates() -> tuple[Template, list[Template]]:
+    """Return the frame and the sections, once somebody looks: most exporters have no other visitor than Prometheus.
+
+    Each a template of its own, for compiling a large one takes memory that is not given back.
+    """
+    loader = Loader(str(_FOLDER), autoescape="xhtml_escape", whitespace="single")
+    names = ("path", "minions", "jobs", "losses", "settings", "causes")
+    return loader.load("page.html"), [loader.load(f"{name}.html") for name in names]
 
 
 class _Status(Handler):

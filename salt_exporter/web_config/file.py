@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-import yaml
-
 from salt_exporter.config import ConfigError
 from salt_exporter.web_config.tls import CIPHERS, CURVES, VERSIONS, TlsSettings
 
@@ -55,9 +53,11 @@ def read(file: Path) -> WebConfig:
 
 def parse(text: str, folder: Path) -> WebConfig:
     """Return what the text asks for, relative paths starting at `folder`. Raises ConfigError."""
+    from salt_exporter.web_config import strict_yaml  # noqa: PLC0415 - see there
+
     try:
-        content = yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # the latter two: odd dates, deep nesting
+        content = strict_yaml.load(text)
+    except ValueError as error:
         raise ConfigError(f"no YAML: {error}") from error
     sections = _section(
         content,
@@ -73,18 +73,6 @@ def parse(text: str, folder: Path) -> WebConfig:
         headers=sections.get("http_server_config", {}),
         users=sections.get("basic_auth_users", {}),
     )
-
-
-class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice: which of the two protects the exporter is not to be guessed."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's
-        names = set()
-        for key in (key for key, _value in node.value if isinstance(key, yaml.ScalarNode)):
-            if key.value in names:
-                raise yaml.constructor.ConstructorError(None, None, f"{key.value!r} stands twice", key.start_mark)
-            names.add(key.value)
-        return super().construct_mapping(node, deep=deep)
 
 
 def _section(value: object, place: str, keys: Mapping[str, Callable[[object], Any]]) -> dict[str, Any]:

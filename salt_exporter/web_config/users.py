@@ -17,8 +17,6 @@ import secrets
 from typing import TYPE_CHECKING, Final
 from weakref import WeakValueDictionary
 
-import bcrypt
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -59,6 +57,8 @@ class Users:
     async def _check(self, name: bytes, password: bytes) -> bool:
         secret = self._hashes.get(name)
         against = self._stand_in(name) if secret is None else secret
+        import bcrypt  # noqa: PLC0415 - most exporters have no users, and all are to be small
+
         right = await asyncio.to_thread(bcrypt.checkpw, password, against)
         if secret is None or not right:
             return False

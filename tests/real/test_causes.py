@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from tests.real.arena import DEADLINE
+from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
     from tests.real.arena import Arena
@@ -82,6 +83,17 @@ def test_queue_and_drop(arena: Arena) -> None:
             dropped = arena.job("baker", "test.ping")
         assert "publisher_queue" == arena.cause(in_queue, "baker")
         assert "publisher_drop" == arena.cause(dropped, "baker")
+
+
+def test_publisher_that_stands_still(arena: Arena) -> None:
+    """What nobody has got is no minion's fault: it waits in the publisher, and its frame is counted as missing."""
+    missing = "salt_publish_frames_missing_total"
+    before = arena.exporter.scrape().get(missing)
+    with stopped(named(arena.lab, r"\S+\._publish_daemon")):
+        jid = arena.job("able", "test.ping")
+        assert "publisher_queue" == arena.cause(jid, "able")
+        arena.exporter.wait(lambda metrics: metrics.get(missing) == before + 1, 10, "the frame is missing")
+    arena.wait_until_all_answer()
 
 
 def test_minion_that_lost_the_job(arena: Arena) -> None:

@@ -57,6 +57,7 @@ time.sleep(600)
 _UNANSWERED = "salt_request_unanswered_connections"
 _OLDEST = "salt_request_oldest_unanswered_seconds"
 _SUCCESS = "salt_probe_success"
+_STUCK = "salt_request_workers_stuck"
 _COUNT = "salt_probe_duration_seconds_count"
 
 
@@ -112,6 +113,14 @@ def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_pat
     metrics = exporter.wait(_healthy, 15, "all are answered and the probe succeeds")
     assert metrics.get(_OLDEST) == 0
     assert metrics.get(_COUNT, probe="request") > counted
+
+
+def test_some_stopped_workers(exporter: Exporter, lab: Lab) -> None:
+    """Two of three workers are stuck: that is known as soon as a ping has failed; when they go on none is."""
+    exporter.wait(lambda metrics: _healthy(metrics) and metrics.get(_STUCK) == 0, 20, "no worker is stuck")
+    with stopped(_workers(lab)[:2]):
+        exporter.wait(lambda metrics: metrics.get(_STUCK) == 2, 60, "two workers are stuck")
+    exporter.wait(lambda metrics: _healthy(metrics) and metrics.get(_STUCK) == 0, 20, "no worker is stuck")
 
 
 def test_salt_command_to_stopped_workers(exporter: Exporter, lab: Lab, network: Network) -> None:

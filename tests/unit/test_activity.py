@@ -50,6 +50,18 @@ def test_events_are_counted_by_kind_and_bad_ones_apart(seen: Activity) -> None:
     assert 3 == seen.undecodable
 
 
+def test_a_syndic_is_known_by_its_word_or_by_the_master(seen: Activity) -> None:
+    """Who says to be a syndic is expected to return nothing, as are those the master has stored, while it has a key."""
+    seen.take([sign("low1", "syndic"), sign("web1"), new("1", "low1", "web1")], 0, 0.0, 0.0)
+    assert 1 == seen.jobs.outstanding
+
+    seen.know_syndics(["low2"])
+    assert {"low1", "low2"} == seen.jobs.syndics
+    seen.keep_only(["web1"])
+    seen.know_syndics([])
+    assert not seen.jobs.syndics
+
+
 def test_last_sign_of_life_is_the_latest(seen: Activity) -> None:
     """Each minion was last seen when its newest event was taken; events of nobody are nobody's."""
     seen.take([sign("web1"), sign("web2")], 0, 1.0, 100.0)

@@ -16,7 +16,7 @@ PACKAGE = Path(salt_exporter.__file__).parent
 
 # The rooms from left to right, each with the rooms it may know. What only types need counts too.
 SOURCES = {"kernel", "master"}
-WATCHERS = {"intake", "sampler", "publisher", "prober", "closing", "world"}
+WATCHERS = {"intake", "sampler", "rollcall", "publisher", "prober", "closing", "world"}
 ROOMS: dict[str, set[str]] = {
     # the vocabulary
     "version": set(),
@@ -35,12 +35,13 @@ ROOMS: dict[str, set[str]] = {
     # what is watched, put together
     "intake": {"analysis", "master", "probes"},
     "sampler": {"errors", "analysis", "probes", *SOURCES},
+    "rollcall": {"errors", "analysis", "sampler", *SOURCES},
     "publisher": {"errors", "analysis", "probes", "sampler", *SOURCES},
     "prober": {"errors", "config", "master", "probes"},
     "closing": {"errors", "analysis", "journal", "master"},
     "world": {"errors", "config", "journal", "analysis", "probes", *SOURCES, *(WATCHERS - {"world"})},
     # what becomes a metric
-    "collectors": {"version", "errors", "log", "metric", "analysis", "sampler", "world", *SOURCES},
+    "collectors": {"version", "errors", "log", "metric", "analysis", "sampler", "rollcall", "world", *SOURCES},
     # exposition: isolation, text formats, HTTP
     "scrape": {"errors", "metric", "collectors"},
     "exposition": {"metric"},
@@ -48,9 +49,10 @@ ROOMS: dict[str, set[str]] = {
     "web": {"version", "scrape", "exposition", "web_config"},
     "server": set(),
     "notify": set(),
+    "allocator": set(),
     # what a person starts
     "commands": {
-        *("errors", "config", "metric", "journal", "analysis", "sampler", "world"),
+        *("errors", "config", "metric", "journal", "analysis", "sampler", "rollcall", "world"),
         *("collectors", "scrape", "exposition", "web"),
         *SOURCES,
     },
@@ -72,13 +74,20 @@ ROOMS: dict[str, set[str]] = {
         "web_config",
         "server",
         "notify",
+        "allocator",
         "api",
         "status",
     },
-    "docs": {"config", "metric", "analysis", "collectors"},
+    "watch": {
+        *("errors", "config", "journal", "master", "world", "collectors", "scrape", "commands", "api", "status"),
+    },
     "demo": set(),
-    "cli": {"version", "config", "log", "web_config", "commands", "daemon", "demo"},
+    "cli": {"version", "config", "log", "web_config", "commands", "daemon", "watch", "demo"},
     "__main__": {"cli"},
+    # what is generated, for whoever develops
+    "completion": {"config", "analysis", "cli"},
+    "manual": {"version", "config", "cli"},
+    "docs": {"config", "metric", "analysis", "collectors", "completion", "manual"},
 }
 
 # At run time the analysis takes nothing but these from the sources: constants, and types that it makes distinctions by.
@@ -215,6 +224,15 @@ def test_nobody_imports_what_imports_salt() -> None:
     imported |= {f"{found.module}.{found.name}" for module in MODULES for found in module.own}
 
     assert imported & set(WITH_SALT) == set()
+
+
+@every_module
+def test_libraries_of_a_few_are_imported_by_no_other(module: Module) -> None:
+    """What draws on terminals is for the view alone, and what writes completions is not even a dependency."""
+    libraries = {imported.module.partition(".")[0] for imported in module.imports}
+
+    assert not libraries & {"textual", "rich"} or module.room == "watch"
+    assert "shtab" not in libraries or module.name == "completion"
 
 
 @every_module

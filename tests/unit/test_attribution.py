@@ -49,6 +49,11 @@ RULES: tuple[tuple[Cause, dict[str, Any], str], ...] = (
     (Cause.DISCONNECTED, {"ended": 3.26}, "its connection had ended 3.3 s after the job was published"),
     (
         Cause.PUBLISHER_QUEUE,
+        {"halted": True},
+        "nothing has come out of the publish port for anybody since the job was published",
+    ),
+    (
+        Cause.PUBLISHER_QUEUE,
         {"queued": 7},
         "7 messages still wait in the publisher's queue for its connection",
     ),
@@ -251,6 +256,7 @@ def test_without_a_connection_of_its_own_only_its_word_counts(known: Mapping[str
 
 _time = st.none() | st.floats(-100.0, 100.0) | st.floats(allow_nan=True, allow_infinity=True)
 _ANY: dict[str, st.SearchStrategy[Any]] = {
+    "halted": st.booleans(),
     "accepted": st.booleans(),
     "observed": st.booleans(),
     "checked": st.booleans(),
@@ -300,7 +306,7 @@ def test_causes_that_need_proof_have_it(facts: Facts) -> None:
         Cause.PUBLISHER_DROP: facts.dropped,
         Cause.MINION_SILENT: facts.connected is not False,
         Cause.DISCONNECTED: facts.ended is not None,
-        Cause.PUBLISHER_QUEUE: facts.queued > 0 or facts.unsent > 0,
+        Cause.PUBLISHER_QUEUE: facts.halted or facts.queued > 0 or facts.unsent > 0,
         Cause.NETWORK_STALL: facts.unsent > 0 and facts.repeats > 1,
         Cause.RETURN_LOST: facts.reaching or facts.started is not None or facts.running is not None,
         Cause.MINION_NO_RETURN: any(

@@ -47,6 +47,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[tuple[Any, ...], 
         "once": "salt_exporter.commands.once.once",
         "check": "salt_exporter.commands.check.check",
         "minions": "salt_exporter.commands.minions.minions",
+        "watch": "salt_exporter.watch.command.watch",
         "demo": "salt_exporter.demo.demo.run_demo",
     }.items():
         monkeypatch.setattr(place, mock(name))
@@ -66,6 +67,7 @@ Called = dict[str, tuple[tuple[Any, ...], dict[str, Any]]]
         (["check", "--json"], "check", {"as_json": True}),
         (["minions"], "minions", {"only_absent": False, "as_json": False}),
         (["minions", "--absent", "--json"], "minions", {"only_absent": True, "as_json": True}),
+        (["watch"], "watch", {}),
         (["demo"], "demo", {}),
     ],
 )
@@ -171,7 +173,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert (0, f"salt-exporter {salt_exporter.__version__}\n") == (end.value.code, capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["minions"], ["demo"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["minions"], ["watch"], ["demo"]])
 def test_help_shows_every_setting(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` lists every flag, before and behind every command."""
     with pytest.raises(SystemExit) as end:

@@ -12,14 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from salt_exporter import config, docs
+from salt_exporter import config
 from salt_exporter.collectors import ALL
 from salt_exporter.config import COLLECTORS, Config, ConfigError, changed, declared, environment_name, load
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-ROOT = Path(__file__).parents[2]
 
 # name → what is written, what it means; another value than the default for each setting.
 GIVEN: dict[str, tuple[str, object]] = {
@@ -35,6 +33,7 @@ GIVEN: dict[str, tuple[str, object]] = {
     "presence.refresh": ("1m", 60.0),
     "presence.recent": ("1h", 3600.0),
     "presence.max-series": ("12", 12),
+    "presence.all-minions": ("true", True),
     "presence.last-seen-all": ("true", True),
     "jobs.deadline": ("2m", 120.0),
     "jobs.deadlines": ("x.*=2m, [a-c]?=1h", (("x.*", 120.0), ("[a-c]?", 3600.0))),
@@ -391,32 +390,6 @@ def test_changed_names_what_differs() -> None:
 
     assert ["log.level", "collector.jobs", "collector.keys"] == changed(before, after)
     assert [] == changed(before, Config())
-
-
-@pytest.mark.parametrize("name", docs.PAGES)
-def test_documentation_is_current(name: str) -> None:
-    """The committed page is what the declarations give (renew it with `python -m salt_exporter.docs`)."""
-    assert docs.PAGES[name]() == (ROOT / "docs" / name).read_text(encoding="utf-8")
-
-
-def test_documentation_is_written_where_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """`python -m salt_exporter.docs FOLDER` writes both pages there."""
-    monkeypatch.setattr("sys.argv", ["docs", str(tmp_path)])
-
-    assert docs.main() == 0
-    assert {name: page() for name, page in docs.PAGES.items()} == {
-        path.name: path.read_text(encoding="utf-8") for path in tmp_path.iterdir()
-    }
-
-
-def test_documentation_has_a_row_for_every_setting() -> None:
-    """The page of the configuration tells flag, variable and default of every setting and collector."""
-    page = docs.configuration()
-
-    for name, item in SETTINGS.items():
-        assert f"| `--{name}` | `{environment_name(name)}` | `{item.metadata['shown']}` |" in page
-    for name in COLLECTORS:
-        assert f"| `--[no-]collector.{name}` | `{environment_name(f'collector.{name}')}` |" in page
 
 
 @pytest.mark.parametrize("name", SETTINGS)

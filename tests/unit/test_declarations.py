@@ -25,10 +25,12 @@ BARE = {"salt_keys": "keys", "salt_connections": "connections"}
 PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "salt_master_up": ("gauge", ()),
     "salt_master_info": ("gauge", ("version", "transport", "id", "source")),
+    "salt_master_cluster_info": ("gauge", ("cluster_id",)),
     "salt_master_worker_threads": ("gauge", ("pool",)),
     "salt_keys": ("gauge", ("state",)),
     "salt_presence_minions": ("gauge", ("state",)),
     "salt_presence_minion_not_present": ("gauge", ("minion",)),
+    "salt_presence_all_minions": ("gauge", ()),
     "salt_presence_not_present_series_omitted": ("gauge", ()),
     "salt_presence_minion_last_seen_timestamp_seconds": ("gauge", ("minion",)),
     "salt_presence_unknown_peers": ("gauge", ()),
@@ -64,6 +66,35 @@ PROMISED: dict[str, tuple[str, tuple[str, ...]]] = {
     "salt_jobs_duplicate_responses_total": ("counter", ("function",)),
     "salt_jobs_unexpected_responses_total": ("counter", ("function",)),
     "salt_jobs_response_seconds": ("histogram", ("function",)),
+    "salt_eventbus_consumer_queue_bytes": ("gauge", ("process",)),
+    "salt_eventbus_consumers": ("gauge", ()),
+    "salt_jobs_bus_only_responses_total": ("counter", ()),
+    "salt_jobs_cache_only_responses_total": ("counter", ()),
+    "salt_jobs_missing_responses_total": ("counter", ("function", "cause")),
+    "salt_jobs_return_delivery_seconds": ("histogram", ()),
+    "salt_processes": ("gauge", ("role",)),
+    "salt_processes_cpu_seconds_total": ("counter", ("role",)),
+    "salt_processes_max_fds": ("gauge", ("role",)),
+    "salt_processes_open_fds": ("gauge", ("role",)),
+    "salt_processes_resident_memory_bytes": ("gauge", ("role",)),
+    "salt_publish_bytes_total": ("counter", ()),
+    "salt_publish_dropped_bytes_total": ("counter", ()),
+    "salt_publish_dropped_messages_total": ("counter", ()),
+    "salt_publish_frames_missing_total": ("counter", ()),
+    "salt_publish_hwm_queue_messages_max": ("gauge", ()),
+    "salt_publish_hwm_ratio": ("gauge", ()),
+    "salt_publish_lost_on_close_bytes_total": ("counter", ()),
+    "salt_publish_lost_on_close_messages_total": ("counter", ()),
+    "salt_publish_messages_total": ("counter", ()),
+    "salt_publish_minion_dropped_messages_total": ("counter", ("minion",)),
+    "salt_publish_send_queue_bytes": ("gauge", ()),
+    "salt_publish_send_queue_max_bytes": ("gauge", ()),
+    "salt_publish_silent_subscribers": ("gauge", ()),
+    "salt_publish_stalled_subscribers": ("gauge", ()),
+    "salt_publish_subscribers_behind": ("gauge", ()),
+    "salt_request_receive_queue_bytes": ("gauge", ()),
+    "salt_request_worker_queue_bytes": ("gauge", ("pool",)),
+    "salt_request_workers_stuck": ("gauge", ()),
     "salt_exporter_build_info": ("gauge", ("version", "python_version")),
     "salt_exporter_collector_success": ("gauge", ("collector",)),
     "salt_exporter_collector_duration_seconds": ("gauge", ("collector",)),
@@ -98,6 +129,7 @@ SALTS_OWN = {
 BOUNDED_LABELS = {
     "cause",  # 11 (analysis/causes.py)
     "channel",  # 2
+    "cluster_id",  # 1
     "collector",  # as many as there are
     "command",  # 50, then "other" (analysis/workers.py)
     "function",  # jobs.max-functions
@@ -105,7 +137,7 @@ BOUNDED_LABELS = {
     "kind",  # a closed set (master/events.py)
     "level",  # 2
     "metric",  # 1
-    "minion",  # presence.max-series
+    "minion",  # presence.max-series, or the accepted keys with presence.all-minions
     "option",  # a closed set (master/options.py)
     "outcome",  # 3
     "pool",  # the master's configuration

@@ -566,6 +566,20 @@ def test_scheduled_return_is_marked() -> None:
     assert not returned().scheduled
 
 
+@pytest.mark.parametrize("padding", [0, 5000])
+def test_events_of_another_master_of_the_cluster_are_marked(padding: int) -> None:
+    """A job that it publishes, and a return that has reached it, say so; one's own do not."""
+    fields = {"__peer_id": "master-2", "filling": "x" * padding}
+    published = {"jid": JID, "fun": "test.ping", "minions": ["web1"]}
+    elsewhere, here = (decode(body(f"salt/job/{JID}/new", published | more)).detail for more in (fields, {}))
+
+    assert (JobNew(JID, "test.ping", ("web1",), (), relayed=True), JobNew(JID, "test.ping", ("web1",), ())) == (
+        elsewhere,
+        here,
+    )
+    assert (True, False) == (returned(**fields).relayed, returned().relayed)
+
+
 @pytest.mark.parametrize("size", [10, 2000, 2048, 100_000])
 def test_large_return_loses_nothing_but_its_body(size: int) -> None:
     """Stepping over the body of a large return keeps every field, wherever it stands."""
@@ -710,6 +724,7 @@ _likely = {
     "fun": st.sampled_from(("test.ping", "saltutil.find_job")) | st.lists(st.text(max_size=5)) | _anything,
     "minions": st.lists(st.text(max_size=10)) | _anything,
     "cmd": st.sampled_from(("_return", "_minion_event")) | _anything,
+    "__peer_id": _anything,
     "_stamp": st.sampled_from((STAMP, STAMP + "+00:00")) | st.text(max_size=32) | _anything,
     "act": st.just("accept") | _anything,
     "worker": st.just("MWorker-0") | _anything,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -32,11 +33,16 @@ class Publisher:
     def __init__(self) -> None:
         self.known: dict[int, Delivery] = {}  # by cookie; all others are fine
         self.asked: list[tuple[int, float]] = []
+        self.still_since = inf  # monotonic seconds
 
     def delivery(self, cookie: int, time: float) -> Delivery:
         """Answer as the byte ledger."""
         self.asked.append((cookie, time))
         return self.known.get(cookie, _FINE)
+
+    def stands_still(self, time: float) -> bool:
+        """Answer as our own subscriber."""
+        return self.still_since <= time
 
 
 class Stage:
@@ -113,6 +119,13 @@ def test_key_is_accepted_or_not(stage: Stage) -> None:
     assert not stage.facts("nokey").accepted
     stage.job.unknown.add("web1")
     assert not stage.facts().accepted
+
+
+@pytest.mark.parametrize(("since", "halted"), [(OPENED - 1, True), (OPENED + 1, False)])
+def test_publisher_that_stands_still(stage: Stage, since: float, *, halted: bool) -> None:
+    """What matters is whether anything has come out of the publish port since this job."""
+    stage.publisher.still_since = since
+    assert halted is stage.facts().halted
 
 
 # --- whose connection it is ---

@@ -28,7 +28,7 @@ def seen() -> Activity:
 @pytest.fixture
 def intake(seen: Activity) -> Intake:
     """Return an intake that counts there."""
-    return Intake(seen, lambda _body, _when: None, lambda: None)
+    return Intake(seen, lambda _body, _when: None, lambda _jobs, _now: None)
 
 
 @pytest.mark.parametrize("line", ["3006", "3007", "3008"])
@@ -91,7 +91,7 @@ def test_own_probe_events_are_shown_to_the_probe(seen: Activity) -> None:
     arrived = []
     body = TAG + b"1234\n\n\x80"
     before = time.monotonic()
-    Intake(seen, lambda *what: arrived.append(what), lambda: None).deliver([b"my/tag\n\n\x80", body])
+    Intake(seen, lambda *what: arrived.append(what), lambda _jobs, _now: None).deliver([b"my/tag\n\n\x80", body])
 
     ((what, when),) = arrived
     assert body == what
@@ -150,8 +150,8 @@ def test_storm_of_returns_that_belong_to_no_job_leaves_nothing(seen: Activity, i
 
 def test_publication_is_told_once_a_batch(seen: Activity) -> None:
     """Whoever looks at connections when jobs are published is told, after the events have been taken, and only then."""
-    told: list[int] = []
-    intake = Intake(seen, lambda _body, _when: None, lambda: told.append(seen.jobs.in_flight))
+    told: list[tuple[int, int]] = []
+    intake = Intake(seen, lambda _body, _when: None, lambda jobs, _now: told.append((jobs, seen.jobs.in_flight)))
     new = [f"salt/job/{jid}/new\n\n".encode() + msgpack.packb({"jid": jid, "fun": "test.ping"}) for jid in "123"]
     intake.deliver([a_return("1", "web1"), b"bad"])
     assert [] == told
@@ -159,4 +159,16 @@ def test_publication_is_told_once_a_batch(seen: Activity) -> None:
     intake.deliver([new[0], a_return("1", "web1"), new[1]])
     intake.deliver(new[2:])
     intake.deliver([])
-    assert [2, 3] == told
+    assert [(2, 2), (1, 3)] == told
+
+
+def test_observers_see_every_batch_and_where_events_are_missing(seen: Activity, intake: Intake) -> None:
+    """Whoever else wants the bodies gets them as they came, bad ones too, and an empty batch for a gap."""
+    shown: list[list[bytes]] = []
+    intake.observers.append(lambda bodies: shown.append(list(bodies)))
+
+    intake.deliver([b"bad", b"my/tag\n\n\x80"])
+    intake.missing()
+
+    assert [[b"bad", b"my/tag\n\n\x80"], []] == shown
+    assert 1 == seen.undecodable

@@ -63,9 +63,10 @@ class Ledger(JobLedger):
         *,
         success: bool = True,
         sent: float | None = None,
+        relayed: bool = False,
     ) -> None:
         """Let a minion return."""
-        event = JobReturn(jid, function, minion, success, scheduled=False, asks_for="", empty=False, sent=sent)
+        event = JobReturn(jid, function, minion, success, False, "", False, sent, relayed)  # noqa: FBT003 - in order
         self.returned(event, at, at)
 
     def find(self, jid: str, minion: str, at: float, *, runs: bool) -> None:
@@ -317,6 +318,31 @@ def test_syndics_are_not_expected(ledger: Ledger) -> None:
     ledger.new("2", "syndic1")
     ledger.tick(DEADLINE)
     assert {"incomplete": 1, "unknown": 1} == ledger.outcomes()  # of the second nobody knows who is below
+
+
+def test_job_of_this_master_has_returned_to_another_of_the_cluster(ledger: Ledger) -> None:
+    """A return counts where its job was published; how long it was on its way is the other master's to tell."""
+    ledger.new("1", "a", "b")
+    ledger.ret("1", "a", relayed=True, sent=0.0)
+    ledger.ret("1", "b", sent=0.0)
+
+    assert {} == ledger.tick(1 + SETTLE)
+    assert {"complete": 1} == ledger.outcomes()
+    assert (2, 1) == (ledger.of().responses[True], sum(ledger.delivery._counts))
+
+
+def test_job_of_another_master_of_the_cluster(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the other master's, and so are its returns, wherever they come in; only the newest such jobs are known."""
+    monkeypatch.setattr(jobs, "_KEPT_ELSEWHERE", 2)
+    for jid in ("1", "2", "3"):
+        ledger.published(JobNew(jid, PING, ("a", "b"), (), relayed=True), 0.0, 0.0)
+    ledger.ret("2", "a", relayed=True)
+    ledger.ret("2", "b", sent=0.0)
+    ledger.ret("scheduled there", "a", relayed=True)
+    assert (0, {}, 1) == (ledger.in_flight, ledger.functions, sum(ledger.delivery._counts))
+
+    ledger.ret("1", "b")
+    assert 1 == ledger.of().responses[True]
 
 
 def test_trimmed_list_is_told_later(ledger: Ledger) -> None:

@@ -175,7 +175,7 @@ def exporter(activity: Activity, **changed: object) -> Series:
         "reload": SimpleNamespace(successful=True, time=8.0),
         "web_reload": SimpleNamespace(successful=False, time=9.0),
         "newest_presence": Presence(verdicts, 0, 0),
-        "config": SimpleNamespace(presence_max_series=2),
+        "config": SimpleNamespace(presence_max_series=2, presence_all_minions=False),
     }
     samples = collect(ExporterCollector, **(world | changed))
     return {(sample.metric.name, *sample.labels): sample.value for sample in samples}
@@ -216,3 +216,10 @@ def test_exporter_without_a_journal_says_nothing_of_one(activity: Activity) -> N
         name for (name, *_) in with_journal.keys() - without.keys()
     }
     assert 0.0 == without["salt_exporter_series_omitted", "salt_presence_minion_not_present"]
+
+
+def test_exporter_leaves_out_nobody_where_all_minions_have_series(activity: Activity) -> None:
+    """With a series for every accepted minion the bound does not apply, so nothing is said to be left out."""
+    config = SimpleNamespace(presence_max_series=2, presence_all_minions=True)
+
+    assert 0.0 == exporter(activity, config=config)["salt_exporter_series_omitted", "salt_presence_minion_not_present"]

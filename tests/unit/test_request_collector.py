@@ -69,12 +69,15 @@ def test_pools_nobody_configured() -> None:
     assert {} == worker_queues(sockets, _FOLDER, ["default"])
 
 
-def _collect(bus: BusAddress, queues: Sequence[int], unanswered: Unanswered | None) -> dict[tuple[str, ...], object]:
+def _collect(
+    bus: BusAddress, queues: Sequence[int], unanswered: Unanswered | None, stuck: int | None = None
+) -> dict[tuple[str, ...], object]:
     settings = SimpleNamespace(bus=bus, pools={"default": 5})
     rows = [(1, 0, 0, 0, 0, b"", number, queue, 99, 0) for number, queue in enumerate(queues)]
     world = SimpleNamespace(
         settings=SimpleNamespace(current=lambda: settings),
         requests=SimpleNamespace(unanswered=unanswered),
+        prober=SimpleNamespace(stuck_workers=stuck),
         sampler=SimpleNamespace(snapshot=lambda: SimpleNamespace(connections={"request": rows, "publish": rows * 2})),
     )
     samples = RequestCollector(cast("World", world)).collect()
@@ -89,10 +92,11 @@ def test_collector(monkeypatch: pytest.MonkeyPatch) -> None:
         ("salt_request_oldest_unanswered_seconds",): 7.5,
         ("salt_request_receive_queue_bytes",): 205.0,
         ("salt_request_worker_queue_bytes", "default"): 0.0,
-    } == _collect(BusAddress(path=_FOLDER / "master_event_pub.ipc"), [200, 0, 5], Unanswered(3, 7.5))
+        ("salt_request_workers_stuck",): 2.0,
+    } == _collect(BusAddress(path=_FOLDER / "master_event_pub.ipc"), [200, 0, 5], Unanswered(3, 7.5), 2)
 
 
 def test_collector_with_tcp_sockets(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With `ipc_mode: tcp` there is no worker queue to look at; before a second sample nothing tells who waits."""
+    """With `ipc_mode: tcp` there is no worker queue to look at; what is not known yet has no series."""
     monkeypatch.setattr(request, "unix_sockets", lambda: pytest.fail("looked at unix sockets"))
     assert {("salt_request_receive_queue_bytes",): 1.0} == _collect(BusAddress(port=4510), [1], None)

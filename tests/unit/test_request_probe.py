@@ -16,6 +16,7 @@ import zmq
 
 from salt_exporter.errors import SourceError
 from salt_exporter.probes import request
+from salt_exporter.probes.burst import Burst
 from salt_exporter.probes.message import Router
 from salt_exporter.probes.request import RequestProbe
 from salt_exporter.probes.results import Results
@@ -73,10 +74,14 @@ class _Probe:
         interval: float = _INTERVAL,
         timeout: float = _TIMEOUT,
         transport: str = "zeromq",
+        workers: int = 0,
     ) -> None:
         self.results = Results("request")
         self.own: set[tuple[bytes, int]] = set()
-        self._probe = RequestProbe(self.results, lambda: Router(transport, *address()), self.own, interval, timeout)
+        self.burst = Burst(lambda: workers, timeout)
+        self._probe = RequestProbe(
+            self.results, lambda: Router(transport, *address()), self.own, interval, timeout, self.burst
+        )
         self._probe.start()
 
     @property
@@ -163,6 +168,45 @@ def test_late_answer(router: _Router) -> None:
     probe.wait(lambda probe: probe.success is True)
     probe.stop()
     assert 2 == probe.answers
+
+
+def test_burst(router: _Router) -> None:
+    """As many pings as there are workers go out at once; what remains unanswered is stuck, until it is answered."""
+    probe = _Probe(lambda: router.address, workers=3)
+    try:
+        pings = [router.next() for _ in range(4)]
+        assert 1 == len({identity for identity, _ in pings})
+        for ping in (pings[0], pings[3]):
+            router.answer(ping)
+        probe.wait(lambda probe: probe.burst.stuck == 2)
+        router.answer(pings[1])
+        probe.wait(lambda probe: probe.burst.stuck == 1)
+        router.answer(pings[2])
+        probe.wait(lambda probe: probe.burst.stuck == 0)
+        assert 1 == probe.answers  # those of a burst tell no time
+        assert probe.success
+    finally:
+        probe.stop()
+
+
+def test_burst_is_forgotten_with_its_connection(router: _Router) -> None:
+    """Whoever has been restarted is asked anew, and what the old connection did not answer says nothing."""
+    probe = _Probe(lambda: router.address, workers=2)
+    try:
+        for _ in range(3):
+            router.answer(router.next())
+        probe.wait(lambda probe: probe.burst.stuck == 0)
+        router.close()
+        probe.wait(lambda probe: probe.burst.stuck is None)
+        again = _Router(port=router.address[1])
+        try:
+            for _ in range(3):
+                again.answer(again.next())
+            probe.wait(lambda probe: probe.burst.stuck == 0)
+        finally:
+            again.close()
+    finally:
+        probe.stop()
 
 
 def test_back_off(router: _Router, probe: _Probe) -> None:

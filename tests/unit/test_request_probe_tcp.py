@@ -13,6 +13,7 @@ import msgpack
 import psutil
 import pytest
 
+from salt_exporter.probes.burst import Burst
 from salt_exporter.probes.message import Router
 from salt_exporter.probes.request import RequestProbe
 from salt_exporter.probes.results import Results
@@ -87,7 +88,9 @@ class _Probe:
     def __init__(self, address: tuple[str, int], timeout: float = _TIMEOUT) -> None:
         self.results = Results("request")
         self.own: set[tuple[bytes, int]] = set()
-        self._probe = RequestProbe(self.results, lambda: Router("tcp", *address), self.own, _INTERVAL, timeout)
+        self._probe = RequestProbe(
+            self.results, lambda: Router("tcp", *address), self.own, _INTERVAL, timeout, Burst(lambda: 0, timeout)
+        )
         self._probe.start()
 
     def wait(self, success: bool | None, problem: str = "") -> None:  # noqa: FBT001 - None is one of three

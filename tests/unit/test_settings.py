@@ -147,7 +147,8 @@ def test_pools_of_3008(tmp_path: Path, masters: list[MasterProcess]) -> None:
     )
     masters.append(process(tmp_path, SALTS["3008"] / "python"))
 
-    assert {"fast": 2, "general": 3} == SettingsSource(tmp_path, NOWHERE).current().pools
+    found = SettingsSource(tmp_path, NOWHERE).current()
+    assert ({"fast": 2, "general": 3}, 3) == (found.pools, found.ping_workers)
 
 
 # --- the script and its process ---
@@ -711,6 +712,8 @@ def resolved(source: SettingsSource, salt: Salt, **raw: object) -> MasterSetting
         ({"ipc_mode": "tcp", "tcp_master_pub_port": 14512}, "bus", BusAddress(port=14512)),
         ({"cluster_id": "one", "cluster_pki_dir": "/shared"}, "pki_dir", Path("/shared")),
         ({"cluster_pki_dir": "/shared"}, "pki_dir", Path("/pki")),
+        ({"cluster_id": "one", "cluster_pki_dir": "/shared"}, "cluster_id", "one"),
+        ({}, "cluster_id", ""),
         ({"keys.cache_driver": "mmap_key"}, "keys_driver", "mmap_key"),
         ({}, "keys_driver", "localfs_key"),
         ({"cache": "redis"}, "cache_driver", "redis"),

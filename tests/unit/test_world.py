@@ -14,6 +14,7 @@ import msgpack
 import psutil
 import pytest
 
+from salt_exporter import rollcall
 from salt_exporter import world as world_module
 from salt_exporter.analysis.presence import NOT_PRESENT, PRESENT, UNCERTAIN, Evidence
 from salt_exporter.config import Config
@@ -22,7 +23,8 @@ from salt_exporter.kernel.inet_diag import ESTABLISHED, Connection
 from salt_exporter.kernel.sock_diag import SocketTable
 from salt_exporter.master import settings
 from salt_exporter.master.events import Event, JobNew
-from salt_exporter.world import World, silent_after
+from salt_exporter.rollcall import silent_after
+from salt_exporter.world import World
 from tests.unit.salts import RAW
 from tests.unit.tools import public_folder, unprivileged, wait_until
 
@@ -153,7 +155,7 @@ def test_addresses_of_the_host_are_those_of_its_interfaces() -> None:
     """Neither the loopback's nor hardware addresses count; the zone of a link-local one is left out."""
     expected = {socket.inet_aton("10.0.0.5"), socket.inet_pton(socket.AF_INET6, "fe80::5")}
 
-    assert expected == world_module._host_addresses()
+    assert expected == rollcall._host_addresses()
 
 
 def test_sign_of_life_decides_behind_nat(master: Master, world: World) -> None:
@@ -365,7 +367,7 @@ def test_watching_goes_on_after_a_failure(
             raise failures.pop()
         return frozenset()
 
-    monkeypatch.setattr(world_module, "_host_addresses", addresses)
+    monkeypatch.setattr(rollcall, "_host_addresses", addresses)
     world = running()
     wait_until(lambda: world.age < 10)
 
