@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from salt_exporter.demo.lab import Lab
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _GET = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=20).read())"
 
 # Shorter than the defaults, for nobody waits for a test; what they bound is the same.
-_SETTINGS = (
+SETTINGS = (
     *("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s"),
     "--jobs.deadlines=test.echo=10s,test.storm=2m",
     *("--probe.request-interval=1s", "--probe.request-timeout=1s"),
@@ -45,6 +45,12 @@ class Metrics:
         """Return the sorted values of a label over all series of a metric."""
         return sorted(dict(labels)[label] for series, labels in self._samples if series == name)
 
+    def counters(self) -> Iterator[tuple[str, dict[str, str], float]]:
+        """Yield name, labels and value of every counter."""
+        for (name, labels), value in self._samples.items():
+            if name.endswith("_total"):
+                yield name, dict(labels), value
+
     def by(self, name: str, *names: str) -> dict[tuple[str, ...], float]:
         """Return the values of a metric by the values of these labels, summed over the others."""
         found: dict[tuple[str, ...], float] = {}
@@ -59,13 +65,19 @@ class Exporter:
     """The daemon and the commands, run in the network namespace of the master."""
 
     def __init__(
-        self, lab: Lab, prefix: Sequence[str], state: Path, port: int = 4507, settings: Sequence[str] = _SETTINGS
+        self,
+        lab: Lab,
+        prefix: Sequence[str],
+        state: Path,
+        port: int = 4507,
+        settings: Sequence[str] = SETTINGS,
+        host: str = "127.0.0.1",
     ) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://{host}:{port}"
         self._lab = lab
         self._prefix = list(prefix)
         self._config = [f"--salt.config-dir={lab.config_dir}", f"--state.directory={state}"]
-        address = f"--web.listen-address=127.0.0.1:{port}"
+        address = f"--web.listen-address={host}:{port}"
         program = [sys.executable, "-m", "salt_exporter"]
         lab.start("exporter", [*program, "serve", *self._config, *settings, address], prefix)
         lab.wait("exporter", self._is_ready, 30)
