@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import sys
+import time
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -13,11 +14,10 @@ import psutil
 from benchmarks.processes import output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from salt_exporter.demo.lab import Lab
 
-_PORT: Final = 14902
 _PROGRAM: Final = str(Path(sys.executable).with_name("salt-exporter"))
 
 
@@ -26,32 +26,66 @@ class Daemon:
 
     def __init__(self, lab: Lab) -> None:
         self._lab = lab
+        self.port = lab.ports[1] + 1  # next to the master's, as by default
 
     def scrape(self) -> str:
         """Return the metrics, over a connection of its own."""
-        with closing(http.client.HTTPConnection("127.0.0.1", _PORT, timeout=30)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
             connection.request("GET", "/metrics")
             return connection.getresponse().read().decode()
 
     def is_ready(self) -> bool:
         """Tell whether it has looked at the master."""
-        with closing(http.client.HTTPConnection("127.0.0.1", _PORT, timeout=2)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=2)) as connection:
             try:
                 connection.request("GET", "/-/ready")
                 return connection.getresponse().status == http.HTTPStatus.OK
             except (OSError, http.client.HTTPException):
                 return False
 
+    def value(self, series: str) -> float:
+        """Return the value of one series."""
+        return next(float(line.split()[-1]) for line in self.scrape().splitlines() if line.startswith(f"{series} "))
+
+    @contextmanager
+    def kept_alive(self) -> Iterator[Callable[[], float]]:
+        """Yield what asks for its health, always over the same connection, and returns how many seconds that took."""
+        with closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)) as connection:
+
+            def ask() -> float:
+                started = time.monotonic()
+                connection.request("GET", "/-/healthy")
+                connection.getresponse().read()
+                return time.monotonic() - started
+
+            yield ask
+
     def resident_bytes(self) -> int:
         """Return how much memory it occupies."""
-        return int(psutil.Process(self._lab.pid("exporter")).memory_info().rss)
+        return int(self._process().memory_info().rss)
+
+    def cpu_seconds(self, action: Callable[[], object]) -> float:
+        """Return how much CPU time it uses while something is done."""
+        before = self._process().cpu_times()
+        action()
+        after = self._process().cpu_times()
+        return float(after.user + after.system - before.user - before.system)
+
+    def cpu_percent(self, action: Callable[[], object]) -> float:
+        """Return how much of a core it uses while something is done."""
+        started = time.monotonic()
+        return 100 * self.cpu_seconds(action) / (time.monotonic() - started)
+
+    def _process(self) -> psutil.Process:
+        return psutil.Process(self._lab.pid("exporter"))
 
 
 @contextmanager
-def daemon(lab: Lab) -> Iterator[Daemon]:
-    """Run the daemon, ready to be scraped, while the block lasts."""
-    argv = [_PROGRAM, "serve", f"--web.listen-address=127.0.0.1:{_PORT}", *_flags(lab, lab.folder / "daemon-state")]
+def daemon(lab: Lab, *settings: str) -> Iterator[Daemon]:
+    """Run the daemon, ready to be scraped, while the block lasts; `settings` are flags beside the usual ones."""
+    flags = [*_flags(lab, lab.folder / "daemon-state"), *settings]
     running = Daemon(lab)
+    argv = [_PROGRAM, "serve", f"--web.listen-address=127.0.0.1:{running.port}", *flags]
     lab.start("exporter", argv)
     try:
         lab.wait("exporter", running.is_ready, 60)
@@ -66,4 +100,4 @@ def absent_minions(lab: Lab, state: Path) -> str:
 
 
 def _flags(lab: Lab, state: Path) -> list[str]:
-    return ["--config.file=/dev/null", f"--salt.config-dir={lab.config_dir}", f"--state.directory={state}"]
+    return [f"--salt.config-dir={lab.config_dir}", f"--state.directory={state}"]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,13 +13,17 @@ from salt_exporter.kernel.inet_diag import COOKIE, ESTABLISHED
 from salt_exporter.kernel.sock_diag import tcp_sockets
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
 
     from salt_exporter.demo.lab import Lab
     from salt_exporter.master.addresses import Layout
 
 _ABSENT: Final = 125  # every so-many-th minion is not connected: 40 of 5,000
-_PATIENCE: Final = 60.0  # seconds for all to be connected
+# libzmq looks through the timers of all connections at each answer to a heartbeat (poller_base.cpp, `cancel_timer`):
+# with 20,000 connections one publisher alone takes a whole core.
+_SUBSCRIBERS: Final = 5000  # of the real publisher
+_IDLERS: Final = 9000  # connections held by one process, at two open files each
 _CONTAINERS: Final = range(5, 60)  # on a minion; their interfaces make grains of 4 to 10 kB
 _KEY: Final = f"-----BEGIN PUBLIC KEY-----\n{'MIIBIjANBgkqhkiG' * 24}\n-----END PUBLIC KEY-----\n"
 
@@ -47,38 +50,44 @@ class Fleet:
 
 
 @contextmanager
-def fleet(lab: Lab, layout: Layout, number: int) -> Iterator[Fleet]:
+def fleet(lab: Lab, layout: Layout, number: int, away: int = _ABSENT) -> Iterator[Fleet]:
     """Give the lab's master this many minions; the absent ones have a key and grains, as after their host went down.
 
-    At the end the connections are closed; keys and grains stay for a larger fleet. Raises FleetError.
+    Every `away`-th is absent, with 0 nobody is. The first 5,000 subscribe to its publisher, the others are
+    connected to its port at other addresses. At the end the connections are closed; keys and grains stay for a larger
+    fleet. Raises FleetError.
     """
     minions = {f"minion-{index:05}": f"127.77.{index >> 8}.{index & 255}" for index in range(1, number + 1)}
-    absent = list(minions)[_ABSENT - 1 :: _ABSENT]
+    absent = list(minions)[away - 1 :: away] if away else []
     sizes = []
     for index, (minion, address) in enumerate(minions.items(), 1):
-        lab.accept_key(minion, _KEY)
-        sizes.append(_cache(lab, layout, minion, _grains(minion, address, _CONTAINERS[index % len(_CONTAINERS)])))
+        path = lab.folder / "cache" / layout.directory / (layout.file % minion)
+        if not path.exists():  # else it was a smaller fleet's, too
+            lab.accept_key(minion, _KEY)
+            _cache(path, layout, _grains(minion, address, _CONTAINERS[index % len(_CONTAINERS)]))
+        sizes.append(path.stat().st_size)
     port = lab.ports[0]
-    with closing(Child(lab.programs.python, "subscribers", port)) as subscribers:
-        subscribers.ask(" ".join(address for minion, address in minions.items() if minion not in absent))
-        cookies = _wait_connected(port, number - len(absent))
+    with ExitStack() as stack:
+        _connect(stack, lab.programs.python, port, [minions[minion] for minion in minions.keys() - absent])
+        cookies = _established(port)
+        if len(cookies) != number - len(absent):
+            raise FleetError(f"{len(cookies)} of {number - len(absent)} subscribers are connected")
         yield Fleet(list(minions), absent, (min(sizes), max(sizes)), port, cookies)
 
 
-def _cache(lab: Lab, layout: Layout, minion: str, grains: dict[str, Any]) -> int:
-    """Write a minion's cache file as its Salt line does, return its size."""
-    path = lab.folder / "cache" / layout.directory / (layout.file % minion)
+def _connect(stack: ExitStack, python: str, port: int, addresses: Sequence[str]) -> None:
+    """Let all these connect, from processes that end with the stack."""
+    subscribers = stack.enter_context(closing(Child(python, "subscribers", "127.0.0.1", port)))
+    subscribers.ask(" ".join(addresses[:_SUBSCRIBERS]))
+    for which, start in enumerate(range(_SUBSCRIBERS, len(addresses), _IDLERS), 1):
+        idlers = stack.enter_context(closing(Child(python, "idlers", f"127.0.{which}.1", port)))
+        idlers.ask(" ".join(addresses[start : start + _IDLERS]))
+
+
+def _cache(path: Path, layout: Layout, grains: dict[str, Any]) -> None:
+    """Write a minion's cache file as its Salt line does."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return path.write_bytes(msgpack.packb({"grains": grains, "pillar": {}} if layout.wrapped else grains))
-
-
-def _wait_connected(port: int, number: int) -> frozenset[int]:
-    deadline = time.monotonic() + _PATIENCE
-    while len(cookies := _established(port)) < number:
-        if time.monotonic() > deadline:
-            raise FleetError(f"{len(cookies)} of {number} subscribers were connected after {_PATIENCE:.0f} s")
-        time.sleep(0.1)
-    return cookies
+    path.write_bytes(msgpack.packb({"grains": grains, "pillar": {}} if layout.wrapped else grains))
 
 
 def _established(port: int) -> frozenset[int]:

@@ -1,51 +1,47 @@
-"""Benchmark: the memory of the daemon."""
+"""The memory of the daemon, beside what it is made of."""
 
 from __future__ import annotations
 
 import sys
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.measure import Goal, Row, Table, at_most
+from benchmarks.measure import Row, Table, at_most
 from benchmarks.processes import output
 
 if TYPE_CHECKING:
-    from benchmarks.exporter import Daemon
+    from collections.abc import Mapping
 
-_SCRAPES: Final = 20
 _MB: Final = 1e6
-_LIMIT: Final = 45  # MB beside a small master
-_LIBRARIES: Final = "asyncio, msgpack, prometheus_client, psutil, tornado.web, yaml"
-_SALT: Final = "psutil, salt.config, salt.utils.event, salt.utils.minions"
+_GOALS: Final = {1000: 45}  # MB, by minions
+_GOALS_WITH_JOBS: Final = {20_000: 120}
+_LIBRARIES: Final = "asyncio, msgpack, prometheus_client, psutil, ssl, tornado.web, yaml, zmq"
+_SALT: Final = f"{_LIBRARIES}, salt.config, salt.utils.event, salt.utils.minions"
 
 
-def resident_bytes(daemon: Daemon) -> int:
-    """Scrape as often as Prometheus does in some minutes, and return what the daemon occupies then."""
-    for _ in range(_SCRAPES):
-        daemon.scrape()
-    return daemon.resident_bytes()
-
-
-def memory(salt_python: str, daemons: dict[int, int]) -> Table:
-    """Compare daemons with what they are made of; `daemons` are resident bytes by the number of minions."""
+def memory(salt_python: str, scraped: Mapping[int, int], with_jobs: Mapping[int, int], jobs: int) -> Table:
+    """Compare daemons with what they are made of: resident bytes by the number of minions, without and with jobs."""
     libraries = _bare(sys.executable, _LIBRARIES)
     rows = [
         _row(f"Python with the daemon's libraries: {_LIBRARIES}", libraries, libraries),
-        _row(f"Python with what asking Salt takes: {_SALT}", _bare(salt_python, _SALT), libraries),
+        _row(
+            "Python with the same and Salt's configuration, events and presence", _bare(salt_python, _SALT), libraries
+        ),
     ]
-    for minions, size in daemons.items():
-        goal = at_most(_LIMIT, [size / _MB], " MB") if minions == min(daemons) else None
-        rows.append(_row(f"**the daemon at {minions:,} minions**", size, libraries, goal))
+    for minions in scraped:
+        rows.append(_row(f"**the daemon at {minions:,} minions**", scraped[minions], libraries, _GOALS.get(minions)))
+        name = f"**the same with {jobs} jobs in flight, each for every minion**"
+        rows.append(_row(name, with_jobs[minions], libraries, _GOALS_WITH_JOBS.get(minions)))
     return Table(
         "Memory",
-        f"Resident memory of the daemon after {_SCRAPES} scrapes beside a real master, and of Pythons that have only "
-        "imported libraries.",
+        "Resident memory of the daemon after the scrapes above, and of Pythons that have only imported libraries.",
         "times its libraries alone",
         "MB",
         rows,
     )
 
 
-def _row(name: str, size: int, libraries: int, goal: Goal | None = None) -> Row:
+def _row(name: str, size: int, libraries: int, limit: float | None = None) -> Row:
+    goal = at_most(limit, [size / _MB], " MB") if limit else None
     return Row(name, [size / libraries], [size / _MB], goal)
 
 

@@ -22,9 +22,11 @@ What the exporter's work costs, beside what people use now for the same work, me
 Numbers are medians, with the smallest and the largest in brackets. What is compared took turns, and each ratio is of
 two measurements of the same round: believe the ratios. Times are this machine's, which had other work, too.
 
-`.venv/bin/python -m benchmarks` from the repository's root measures again and writes this page. It needs Linux with
-`ss`, and pyroute2 in the virtualenv; it takes a few minutes, listens on loopback only and removes all it made. It fails
-if the lists that it compares differ, and its exit status is 1 if a goal is missed.
+`.venv/bin/python -m benchmarks` from the repository's root measures again and writes this page;
+`.venv/bin/python -m benchmarks PART…` measures some parts and only prints them: snapshot, sampling, presence, intake,
+rendering, scrape. It needs Linux with `ss`, pyroute2 in the virtualenv (`pip install --group benchmark`) and Salt's own
+programs beside it, takes about ten minutes, listens on loopback only and removes all it made. It fails if the lists
+that it compares differ or an event is lost, and its exit status is 1 if a goal is missed.
 """
 
 
@@ -50,6 +52,8 @@ def _cells(row: Row) -> list[str]:
 
 
 def _spread(numbers: Sequence[float]) -> str:
+    if not numbers:
+        return ""
     if len(numbers) == 1:
         return _short(numbers[0])
     return f"{_short(median(numbers))} ({_short(min(numbers))} to {_short(max(numbers))})"

@@ -24,7 +24,7 @@ from salt_exporter.kernel.inet_diag import (
 from salt_exporter.kernel.sock_diag import tcp_sockets
 from salt_exporter.sampler import PUBLISH, REQUEST, Sampler
 
-_ROUNDS: Final = 7
+_ROUNDS: Final = 3
 _INTERVAL: Final = 5.0  # seconds, the default of --sampler.interval
 _HEARTBEAT: Final = 10.0  # seconds, Salt's
 _HWM: Final = 1000
