@@ -249,11 +249,17 @@ def _install_salt(machine: Machine) -> None:
     machine.must(_PROGRAMS_OF_SALT)
 
 
+def _seen(path: Path) -> Path:
+    """Return where a machine sees a file, for its folders for temporary files are its own."""
+    return Path("/opt/source") / path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
+
+
 def _install_exporter(machine: Machine) -> None:
     packages = Path(sysconfig.get_path("purelib"))
-    seen = Path("/opt/source") / packages.relative_to(_ROOT) if packages.is_relative_to(_ROOT) else packages
     machine.must("/opt/python/bin/python3 -m venv --without-pip /opt/salt-exporter")
-    machine.write(f"/opt/salt-exporter/lib/{packages.parent.name}/site-packages/source.pth", f"/opt/source\n{seen}\n")
+    machine.write(
+        f"/opt/salt-exporter/lib/{packages.parent.name}/site-packages/source.pth", f"/opt/source\n{_seen(packages)}\n"
+    )
     machine.write("/opt/salt-exporter/bin/salt-exporter", _EXPORTER_PROGRAM)
     machine.write("/etc/salt-exporter/config.yml", yaml.safe_dump(_EXPORTER))
     machine.must(_START_EXPORTER)
@@ -261,8 +267,8 @@ def _install_exporter(machine: Machine) -> None:
 
 def _install_prometheus(machine: Machine) -> None:
     for program in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
-        path = shutil.which(program)
-        machine.must(f"ln -sf {path} /usr/local/bin/{program}")
+        path = Path(shutil.which(program) or "")  # there are such machines only where all of them are installed
+        machine.must(f"ln -sf {_seen(path)} /usr/local/bin/{program}")
     machine.write("/etc/prometheus/prometheus.yml", yaml.safe_dump(_PROMETHEUS))
     for name, arguments in _WATCHERS.items():
         machine.write(f"/etc/systemd/system/{name}.service", _WATCHER_UNIT.format(name=name, arguments=arguments))
