@@ -16,14 +16,14 @@ _JID = 20251122101112131415
 
 
 def job_new(job: int, minions: Sequence[str]) -> bytes:
-    """Return the event with which a `test.ping` to these minions is published."""
-    data = {"jid": f"{_JID + job}", "tgt_type": "glob", "tgt": "*", "user": "root", "fun": "test.ping", "arg": []}
+    """Return the event with which a `state.apply` on these minions is published."""
+    data = {"jid": f"{_JID + job}", "tgt_type": "glob", "tgt": "*", "user": "root", "fun": "state.apply", "arg": []}
     return _frame(f"salt/job/{_JID + job}/new", data | {"minions": list(minions), "missing": [], "_stamp": _STAMP})
 
 
-def ping_return(job: int, minion: str) -> bytes:
-    """Return a minion's answer to a `test.ping`."""
-    return _return(job, minion, "test.ping", [], result=True)
+def empty_return(job: int, minion: str) -> bytes:
+    """Return a minion's answer to it, which has had nothing to do."""
+    return _return(job, minion, "state.apply", [], {})
 
 
 def command_return(number: int) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import shutil
 import sys
 import time
 from contextlib import closing, contextmanager
@@ -82,16 +83,21 @@ class Daemon:
 
 @contextmanager
 def daemon(lab: Lab, *settings: str) -> Iterator[Daemon]:
-    """Run the daemon, ready to be scraped, while the block lasts; `settings` are flags beside the usual ones."""
-    flags = [*_flags(lab, lab.folder / "daemon-state"), *settings]
+    """Run the daemon, ready to be scraped, while the block lasts; it remembers nothing of the last time.
+
+    `settings` are flags beside the usual ones.
+    """
+    state = lab.folder / "daemon-state"
     running = Daemon(lab)
-    argv = [_PROGRAM, "serve", f"--web.listen-address=127.0.0.1:{running.port}", *flags]
+    listen = f"--web.listen-address=127.0.0.1:{running.port}"
+    argv = [_PROGRAM, "serve", listen, *_flags(lab, state), *settings]
     lab.start("exporter", argv)
     try:
-        lab.wait("exporter", running.is_ready, 60)
+        lab.wait("exporter", running.is_ready, 120)
         yield running
     finally:
         lab.stop("exporter")
+        shutil.rmtree(state, ignore_errors=True)
 
 
 def absent_minions(lab: Lab, state: Path) -> str:

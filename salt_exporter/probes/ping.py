@@ -13,7 +13,7 @@ import zmq
 
 from salt_exporter.probes import SOURCE
 from salt_exporter.probes.message import asked_of, message
-from salt_exporter.probes.room import require_room
+from salt_exporter.probes.room import LATER, require_room
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,7 +50,7 @@ class PingConnection:
         self._dealer.setsockopt(zmq.IPV6, is_ipv6)
         self._dealer.setsockopt(zmq.LINGER, 0)
         self._dealer.setsockopt(zmq.IMMEDIATE, 1)  # writable only while connected
-        self._dealer.setsockopt(zmq.RECONNECT_IVL, -1)
+        self._dealer.setsockopt(zmq.RECONNECT_IVL, LATER)
 
     def connect(self) -> None:
         """Begin to connect; done when it is not lost any longer. If it raises, it has closed."""

@@ -18,7 +18,7 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from salt_exporter.probes import SOURCE
-from salt_exporter.probes.room import require_room
+from salt_exporter.probes.room import LATER, require_room
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ class PublishProbe:
         subscriber.setsockopt(zmq.RCVHWM, 0)
         subscriber.setsockopt(zmq.IPV6, ":" in host)
         subscriber.setsockopt(zmq.SUBSCRIBE, b"")
-        subscriber.setsockopt(zmq.RECONNECT_IVL, -1)  # that is for us to do, see room.py
+        subscriber.setsockopt(zmq.RECONNECT_IVL, LATER)  # that is for us to do, see room.py
         monitor = subscriber.get_monitor_socket(_EVENTS)
         source = "" if ":" in host else f"{SOURCE}:0;"
         subscriber.connect(f"tcp://{source}{f'[{host}]' if ':' in host else host}:{port}")

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXAMPLES: Final = int(os.environ.get("SALT_EXPORTER_TEST_FUZZ_EXAMPLES", "100"))
-_SECONDS: Final = 2.0  # of processor time, for any input
+_SECONDS: Final = 10.0  # of processor time, for any input; tracing memory takes most of it
 _MEMORY: Final = 8 << 20  # bytes, besides as many times what was put in:
 _MEMORY_PER_BYTE: Final = 100
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _MEMORY: Final = 120 << 20  # bytes
-_ANSWER: Final = re.compile(rb"HTTP/1\.1 [2-5]\d\d ")
+_ANSWER: Final = re.compile(rb"HTTP/1\.1 [1-5]\d\d ")
 _SEEDS: Final = [
     b"GET /metrics HTTP/1.1\r\nHost: x\r\nX-Prometheus-Scrape-Timeout-Seconds: 5\r\nAccept-Encoding: gzip\r\n\r\n",
     b"GET /metrics HTTP/1.1\r\nHost: x\r\nAccept: application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1\r\n\r\n",
