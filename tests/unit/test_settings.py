@@ -148,7 +148,7 @@ def test_pools_of_3008(tmp_path: Path, masters: list[MasterProcess]) -> None:
     masters.append(process(tmp_path, SALTS["3008"] / "python"))
 
     found = SettingsSource(tmp_path, NOWHERE).current()
-    assert ({"fast": 2, "general": 3}, 3) == (found.pools, found.ping_workers)
+    assert ({"fast": 2, "general": 3}, 2) == (found.pools, found.ping_workers)
 
 
 # --- the script and its process ---
