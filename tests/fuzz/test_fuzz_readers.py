@@ -17,7 +17,7 @@ from tests.fuzz.targets import CORPUS, TARGETS, Refused, Target
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-EXAMPLES: Final = int(os.environ.get("SALT_EXPORTER_TEST_FUZZ_EXAMPLES", "100"))
+EXAMPLES: Final = int(os.environ.get("SALT_EXPORTER_TEST_FUZZ_EXAMPLES", "10"))
 _SECONDS: Final = 10.0  # of processor time, for any input; tracing memory takes most of it
 _MEMORY: Final = 8 << 20  # bytes, besides as many times what was put in:
 _MEMORY_PER_BYTE: Final = 100
