@@ -95,9 +95,9 @@ def _job(job: Job) -> dict[str, Any]:
         "function": job.function,
         "published": job.published,
         "expected": job.expected or None,
-        "outstanding": len(job.outstanding),
-        "missing": len(job.missed),
-        "returned": len(job.returned),
+        "outstanding": job.responses.outstanding,
+        "missing": job.responses.missed,
+        "returned": job.responses.returned,
         "causes": {cause.value: number for cause, number in job.causes.items()},
     }
 

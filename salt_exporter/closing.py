@@ -6,6 +6,7 @@ What comes late, or stands on only one of event bus and job cache, is told apart
 from __future__ import annotations
 
 import logging
+import time
 from collections import deque
 from dataclasses import dataclass
 from functools import cache as once
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
 _SECOND_LOOK: Final = 10.0  # seconds
 _SECOND_LOOKS: Final = 10_000  # jobs that wait for one
 _BURST, _BURST_SECONDS = 100, 60.0  # losses logged at most in so many seconds
+# Seconds of one tick in which jobs are closed; of thousands of missing minions one takes a second. What is left is due
+# at the next tick, and whoever calls has other things to do in between.
+_AT_A_TIME: Final = 1.0
 
 _T = TypeVar("_T")
 
@@ -99,13 +103,13 @@ class Closer:
             ledger = self._activity.jobs
             for jid in _drain(ledger.given_up):
                 self._forget(jid)
-            opened = {job.jid: job for job in _drain(ledger.opened) if job.outstanding}
+            opened = {job.jid: job for job in _drain(ledger.opened) if job.responses.outstanding}
             for job in opened.values():
                 self._note(job, now, wall, absent)
             for jid, minion in _drain(ledger.recovered):
                 self._tell_recovered(jid, minion, wall)
             trimmed = ledger.unnamed()
-            due = [_Due(job, frozenset(job.outstanding), frozenset(job.unverified())) for job in ledger.due(now)]
+            due = ledger.due(now)
         for job in trimmed:
             self._name(job, cache, now)
         if due:
@@ -117,7 +121,7 @@ class Closer:
 
     def _note(self, job: Job, now: float, wall: float, absent: Collection[str]) -> None:
         if self._journal is not None:
-            expected = tuple(job.outstanding)
+            expected = tuple(job.responses.awaited())
             away = frozenset(absent).intersection(expected)
             deadline = wall + job.deadline - now
             self._journal.opened(InFlight(job.jid, job.function, job.published, deadline, expected, away))
@@ -139,16 +143,21 @@ class Closer:
 
     # --- jobs that end ---
 
-    def _close(self, due: Iterable[_Due], cache: JobCache | None, now: float, wall: float) -> None:
+    def _close(self, due: Iterable[Job], cache: JobCache | None, now: float, wall: float) -> None:
         look = once(lambda: self._look(now, wall))  # at most once, and only if somebody is missing
-        for one in due:
+        until = time.monotonic() + _AT_A_TIME
+        for job in due:
+            with self._activity.lock:
+                one = _Due(job, frozenset(job.responses.awaited()), frozenset(job.unverified))
             try:
                 self._close_one(one, cache, now, wall, look)
             except Exception:  # noqa: BLE001 - whatever it is, the others are to be closed, and this one not for ever
-                _log.exception("cannot tell why responses to job %s are missing", one.job.jid)
+                _log.exception("cannot tell why responses to job %s are missing", job.jid)
                 with self._activity.lock:
-                    self._activity.jobs.close(one.job, now, wall, None, {})
-                self._forget(one.job.jid)
+                    self._activity.jobs.close(job, now, wall, None, {})
+                self._forget(job.jid)
+            if time.monotonic() > until:
+                break
 
     def _close_one(
         self, one: _Due, cache: JobCache | None, now: float, wall: float, look: Callable[[], Scene | None]

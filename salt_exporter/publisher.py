@@ -163,8 +163,8 @@ class PublisherWatch:
     def stands_still(self, time: float) -> bool:
         """Tell whether nothing has come out of the publish port since a job was published at `time` (monotonic)."""
         with self._lock:
-            waits = self.is_subscribed and self._frames.has_none(time)
-            return waits and self._stream.messages_at(time) == self._stream.messages
+            nothing = self.is_subscribed and self._stream.messages_at(time) == self._stream.messages
+            return nothing and self._frames.has_none(time)
 
     def _publisher(self) -> tuple[str, int] | None:
         """Return where to subscribe, None while that is not known or makes no sense."""

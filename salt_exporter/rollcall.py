@@ -52,7 +52,8 @@ class RollCall:
         self._last_seen = last_seen
         self._keys = KeyStore()
         self._tracker = PresenceTracker(recent)
-        self._lock = threading.Lock()  # of what _keys and _tracker remember
+        self._basis: tuple[object, ...] = ()  # what `newest` was decided from
+        self._lock = threading.Lock()  # of what _keys, _tracker and `newest` remember
         self._refreshing = threading.Lock()
         self._index_problem = ""  # why addresses are not known: one sentence
 
@@ -68,20 +69,31 @@ class RollCall:
             return self._keys.read(settings.pki_dir)
 
     def presence(self) -> Presence:
-        """Decide now who is present."""
+        """Return who is present: decided once for each snapshot, and when keys or cached grains have changed.
+
+        Signs of life are those of that moment, so as old as the snapshot at most.
+        """
         if self.refreshed is None and not self._index_problem:
             self.refresh()
         if self._index_problem:
             raise SourceError(self._index_problem)
         settings = self._settings.current()
         accepted = self.keys().accepted
-        peers = publish_peers(self.sampler.snapshot(), silent_after(settings))
-        addresses = self.index.current
-        seen = self._last_seen()
+        snapshot, silent, addresses, own = (
+            self.sampler.snapshot(),
+            silent_after(settings),
+            self.index.current,
+            self.own_addresses,
+        )
+        basis = snapshot, silent, addresses, own, accepted
         with self._lock:
-            self.newest = self._tracker.decide(
-                accepted, addresses.by_minion, addresses.by_address, peers, self.own_addresses, seen, time.time()
-            )
+            if self.newest is None or basis != self._basis:
+                peers = publish_peers(snapshot, silent)
+                seen = self._last_seen()
+                self.newest = self._tracker.decide(
+                    accepted, addresses.by_minion, addresses.by_address, peers, own, seen, time.time()
+                )
+                self._basis = basis
             return self.newest
 
     def refresh(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -31,7 +32,6 @@ from salt_exporter.kernel.sock_diag import tcp_sockets
 from salt_exporter.master.ask import Memory
 from salt_exporter.master.bus import BusReader
 from salt_exporter.master.keys import syndics
-from salt_exporter.master.process import require_same_network
 from salt_exporter.master.settings import SettingsSource
 from salt_exporter.prober import Prober
 from salt_exporter.publisher import PublisherWatch
@@ -72,12 +72,17 @@ class World:
         self.config = config
         self.journal = journal
         self.settings = SettingsSource(config.salt_config_dir, Memory(config.state_directory / "settings.json"))
-        self.sampler = Sampler(tcp_sockets, self._ports, config.sampler_interval)
+        self.sampler = Sampler(tcp_sockets, self.settings.ports, config.sampler_interval)
         self.publisher = PublisherWatch(self.settings, self.sampler)
         self.prober = Prober(config, self.settings, self.sampler.own)
         self.requests = Requests()
-        # The publisher's watch takes its time, so it comes last.
-        self.sampler.observers = [self._observe_subscriptions, self._observe_requests, self.publisher.observe]
+        # The publisher's watch takes its time, so it comes late; presence only has to be there when it is asked for.
+        self.sampler.observers = [
+            self._observe_subscriptions,
+            self._observe_requests,
+            self.publisher.observe,
+            self._decide_presence,
+        ]
         self.subscriptions = Subscriptions()
         deadlines = Deadlines(config.jobs_deadline, config.jobs_deadlines)
         self.activity = Activity(JobLedger(deadlines, config.jobs_max_functions, config.jobs_max_in_flight))
@@ -119,7 +124,7 @@ class World:
         return self.rollcall.keys()
 
     def presence(self) -> Presence:
-        """Decide now who is present."""
+        """Return who is present, as of the newest snapshot."""
         return self.rollcall.presence()
 
     @property
@@ -142,12 +147,6 @@ class World:
         """Look for changes of the master's configuration, keys and cached grains."""
         self.rollcall.refresh()
 
-    def _ports(self) -> tuple[int, int]:
-        settings = self.settings.current()
-        if settings.process:
-            require_same_network(settings.process)
-        return settings.ports
-
     def _observe_accepted(self, settings: MasterSettings, accepted: Collection[str]) -> None:
         self.activity.keep_only(accepted)
         self.activity.know_syndics(syndics(settings.cachedir))
@@ -168,6 +167,7 @@ class World:
             subscriptions=self.subscriptions,
             publisher=self.publisher,
             presence=presence,
+            seen=self.activity.last_seen(),
             reaching=reaching_peers(self.sampler.snapshot()),
             silent_limit=silent_after(settings),
         )
@@ -192,12 +192,17 @@ class World:
         heartbeat = settings.options.get("zmq_heartbeat_ivl", 0) / 1000 or _CLIENT_HEARTBEAT
         self.requests.observe(clients, snapshot.taken, heartbeat)
 
+    def _decide_presence(self, _: Snapshot) -> None:
+        """Have it ready before a scrape asks: of thousands of minions it takes its time."""
+        if self.rollcall.refreshed is not None:
+            with suppress(SourceError):  # the collectors that need it say so at each scrape
+                self.presence()
+
     def _keep_house(self) -> None:
         next_refresh = 0.0
         next_note = time.monotonic() + _NOTE
         while not self._stop.is_set():
             now = time.monotonic()
-            self._close_jobs(now)
             if now >= next_refresh:
                 next_refresh = now + self.config.presence_refresh
                 try:
@@ -207,15 +212,16 @@ class World:
                 except Exception:  # noqa: BLE001 - whatever it is, jobs are to be closed and the next look may go well
                     _log.exception("cannot look for changes of the master's configuration, keys and grains")
                 self.ready.set()
+            self._close_jobs()
             if self.journal and now >= next_note:
                 next_note = now + _NOTE
                 self._note_seen(self.journal)
             self._stop.wait(_TICK)
 
-    def _close_jobs(self, now: float) -> None:
+    def _close_jobs(self) -> None:
         absent = self.newest_presence.minions(NOT_PRESENT) if self.newest_presence else ()
         try:
-            self.closer.tick(now, time.time(), absent)
+            self.closer.tick(time.monotonic(), time.time(), absent)
         except Exception:  # noqa: BLE001 - whatever it is, other jobs are to be closed
             _log.exception("cannot close jobs")
 

@@ -52,6 +52,7 @@ class Scene:
     subscriptions: Subscriptions
     publisher: Publisher
     presence: Presence
+    seen: Mapping[str, float]  # minion → its last sign of life on the event bus, Unix seconds
     reaching: Collection[bytes]  # addresses that try in vain to reach the request port
     silent_limit: float | None  # longest silence in seconds that the master's heartbeats allow
 
@@ -61,8 +62,7 @@ class Scene:
         `absent` are the minions that had no connection when the job was published, where that is remembered from
         before a restart. `checked` tells whether the job cache was asked.
         """
-        verdict = self.presence.verdicts.get(minion)
-        seen = verdict.last_seen if verdict else None
+        seen = self.seen.get(minion)
         alive = self._after(job, self.now - (self.wall - seen)) if seen else None
         addresses = self._its_alone(minion)
         own = self.subscriptions.at(addresses, job.opened)

@@ -20,6 +20,7 @@ from itertools import chain, islice
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter.analysis.causes import CAUSES, Cause
+from salt_exporter.analysis.responses import Responses, State
 from salt_exporter.metric import Distribution, Exemplar
 
 if TYPE_CHECKING:
@@ -72,9 +73,7 @@ class Job:
     opened: float = 0.0  # when its publication was seen
     deadline: float = 0.0
     expected: int = 0  # minions named when it was published; 0 means unknown
-    outstanding: dict[str, float | None] = field(default_factory=dict)  # those that have not returned → when named
-    missed: dict[str, float | None] = field(default_factory=dict)  # the same, of those the job was closed without
-    returned: dict[str, None] = field(default_factory=dict)  # whoever has, in that order
+    responses: Responses = field(default_factory=Responses)
     unknown: set[str] = field(default_factory=set)  # named, without an accepted key
     started: dict[str, float] = field(default_factory=dict)  # outstanding ones that said so → when
     running: dict[str, float] = field(default_factory=dict)  # the same of their last answer that it still runs
@@ -82,21 +81,8 @@ class Job:
     settled: float | None = None  # when the last expected return came
     observed: bool = True  # the bus was read all the time
     trimmed: bool = False  # Salt has cut out who is expected; the job cache may know
-    causes: Counter[Cause] = field(default_factory=Counter)  # of `missed`, as they were when it was closed
-    verified: int = 0  # so many of `returned` have been compared with the job cache
-
-    @property
-    def ids(self) -> int:
-        """How many minion ids the job holds in memory."""
-        return len(self.outstanding) + len(self.missed) + len(self.returned)
-
-    def unnamed(self, minions: Iterable[str]) -> set[str]:
-        """Return those of `minions` that the job does not know yet."""
-        return set(minions) - self.outstanding.keys() - self.missed.keys() - self.returned.keys()
-
-    def unverified(self) -> list[str]:
-        """Return who has returned on the bus since that was last compared with the job cache."""
-        return list(islice(self.returned, self.verified, None))
+    causes: Counter[Cause] = field(default_factory=Counter)  # of the missing, as they were when it was closed
+    unverified: list[str] = field(default_factory=list)  # returned since that was last compared with the job cache
 
     def is_due(self, now: float) -> bool:
         """Tell whether it is to be closed."""
@@ -123,8 +109,9 @@ class JobLedger:
         self._open: OrderedDict[str, Job] = OrderedDict()
         self._closed: OrderedDict[str, Job] = OrderedDict()
         self._elsewhere: OrderedDict[str, None] = OrderedDict()  # jids of jobs that other masters of the cluster count
-        self._open_ids = 0  # see Job.ids
+        self._open_ids = 0  # that they hold in memory
         self._closed_ids = 0
+        self._shared: tuple[str, ...] = ()  # the ids that the newest job names: most jobs are for the same minions
 
     @property
     def in_flight(self) -> int:
@@ -134,7 +121,7 @@ class JobLedger:
     @property
     def outstanding(self) -> int:
         """Responses that jobs in flight still wait for."""
-        return sum(len(job.outstanding) for job in self._open.values())
+        return sum(job.responses.outstanding for job in self._open.values())
 
     def published(self, event: JobNew, stamp: float | None, now: float) -> None:
         """Take a job that was published at `stamp` (Unix seconds); `now` is monotonic."""
@@ -155,11 +142,11 @@ class JobLedger:
         """Take the expected minions of a job whose publication did not tell them."""
         if job.jid in self._open:
             job.trimmed = False
-            early = 0 if job.expected else len(job.returned.keys() & minions)  # returned before that was told
+            early = 0 if job.expected else sum(map(job.responses.has, set(minions)))  # returned before that was told
             self._name(job, minions, job.published, now)
             job.expected += early
             self._counters(job.function).expected += early
-            if not job.outstanding:
+            if not job.responses.outstanding:
                 job.settled = now
 
     def restored(self, job: Job, minions: Iterable[str], now: float) -> None:
@@ -170,8 +157,9 @@ class JobLedger:
         if job.jid in self._open or job.jid in self._closed:
             return
         self._open[job.jid] = job
-        job.outstanding = dict.fromkeys(minions, job.published)
-        job.expected, job.observed = len(job.outstanding), False
+        job.responses.expect(set(minions), job.published)
+        self._shared = job.responses.share(self._shared)
+        job.expected, job.observed = job.responses.outstanding, False
         job.deadline = job.deadline or now + self._deadlines.of(job.function)
         self._open_ids += job.expected
         self._bound()
@@ -179,7 +167,7 @@ class JobLedger:
     def started(self, event: JobStart, now: float) -> None:
         """Take a minion's word that it has accepted a job; `now` is monotonic."""
         job = self._open.get(event.jid)
-        if job is not None and event.minion in job.outstanding:
+        if job is not None and job.responses.awaits(event.minion):
             job.started[event.minion] = now
             self._prolong(job, now)
 
@@ -197,20 +185,19 @@ class JobLedger:
         counters.responses[event.success] += 1
         if job is None:  # scheduled on the minion, salt-call, or published before we listened
             return
-        if event.minion in job.returned:
+        before, published = job.responses.take(event.minion)
+        if before is State.RETURNED:
             counters.duplicate += 1
             return
-        job.returned[event.minion] = None
-        published = job.published
-        if event.minion in job.outstanding:
-            published = job.outstanding.pop(event.minion)
-            if not job.outstanding:
+        job.unverified.append(event.minion)
+        if before is State.OUTSTANDING:
+            if not job.responses.outstanding:
                 job.settled = now
-        elif event.minion in job.missed:
-            published = job.missed.pop(event.minion)
+        elif before is State.MISSED:
             counters.late += 1
             self.recovered.append((job.jid, event.minion))
         else:
+            published = job.published
             self._count_id(job)
             if job.expected:
                 counters.unexpected += 1
@@ -242,11 +229,10 @@ class JobLedger:
         if self._open.get(job.jid) is not job or not job.is_due(now):
             return None
         counters = self._counters(job.function)
-        for minion in job.outstanding.keys() & (cached or ()):
-            del job.outstanding[minion]
-            job.returned[minion] = None
+        for minion in set(job.responses.awaited()).intersection(cached or ()):
+            job.responses.take(minion)
             self.cache_only += 1
-        missing = {minion: causes.get(minion, Cause.UNKNOWN) for minion in job.outstanding}
+        missing = {minion: causes.get(minion, Cause.UNKNOWN) for minion in job.responses.awaited()}
         for minion, cause in missing.items():
             counters.missing[cause] += 1
             counters.exemplars[cause] = Exemplar({"jid": job.jid, "minion": minion}, 1.0, wall)
@@ -272,16 +258,16 @@ class JobLedger:
 
     def _name(self, job: Job, minions: Iterable[str], stamp: float | None, now: float) -> None:
         """Expect these minions from now on, those that are known already left out."""
-        named = job.unnamed(minions) - self.syndics
+        named = job.responses.unknown(minions) - self.syndics
         if job.jid in self._closed:
             if not named:
                 return
             self._reopen(job, now)
-        # Not dict.fromkeys, which of a set makes tables half as large again, and there are many.
-        job.outstanding |= {minion: stamp for minion in named}  # noqa: C420
         job.expected += len(named)
         job.deadline = max(job.deadline, now + self._deadlines.of(job.function))
         if named:
+            job.responses.expect(named, stamp)
+            self._shared = job.responses.share(self._shared)
             job.settled = None
             self.opened.append(job)
         self._open_ids += len(named)
@@ -294,9 +280,9 @@ class JobLedger:
 
     def _reopen(self, job: Job, now: float) -> None:
         """Go on with a job that was closed too early: what it was stays counted; what it names now counts anew."""
-        self._closed_ids -= job.ids
+        self._closed_ids -= len(job.responses)
         del self._closed[job.jid]
-        self._open_ids += job.ids
+        self._open_ids += len(job.responses)
         self._open[job.jid] = job
         job.expected, job.opened, job.deadline, job.observed = 0, now, 0.0, True
 
@@ -314,7 +300,7 @@ class JobLedger:
     def _answered(self, answer: JobReturn, now: float) -> None:
         """Take the answer to a `find_job`."""
         job = self._open.get(answer.asks_for)
-        if job is None or answer.minion not in job.outstanding:
+        if job is None or not job.responses.awaits(answer.minion):
             return
         if answer.empty:
             job.denied[answer.minion] = now
@@ -329,24 +315,24 @@ class JobLedger:
     def _close(self, job: Job, *, decided: bool) -> None:
         """Book how a job ended; `decided` tells whether a return that is missing is known to be."""
         del self._open[job.jid]
-        self._open_ids -= job.ids
+        self._open_ids -= len(job.responses)
         counters = self._counters(job.function)
-        received = job.expected - len(job.outstanding)
-        if not job.expected or (job.outstanding and not decided):
+        outstanding = job.responses.outstanding
+        received = job.expected - outstanding
+        if not job.expected or (outstanding and not decided):
             counters.closed["unknown"] += 1
         else:
-            counters.closed["incomplete" if job.outstanding else "complete"] += 1
+            counters.closed["incomplete" if outstanding else "complete"] += 1
             counters.closed_expected += job.expected
             counters.closed_received += received
             counters.completion.observe(received / job.expected)
-        job.missed |= job.outstanding
-        for spent in (job.outstanding, job.started, job.running, job.denied, job.unknown):
+        job.responses.give_up()
+        for spent in (job.started, job.running, job.denied, job.unknown, job.unverified):
             spent.clear()
-        job.verified = len(job.returned)
         self._closed[job.jid] = job
-        self._closed_ids += job.ids
+        self._closed_ids += len(job.responses)
         while len(self._closed) > _KEPT_CLOSED or self._closed_ids > _KEPT_IDS:
-            self._closed_ids -= self._closed.popitem(last=False)[1].ids
+            self._closed_ids -= len(self._closed.popitem(last=False)[1].responses)
 
     def _give_up_oldest(self) -> None:
         """Bound the memory: the oldest job ends as unknown, for nobody will look any longer."""

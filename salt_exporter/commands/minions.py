@@ -51,7 +51,7 @@ def minions(config: Config, *, only_absent: bool, as_json: bool) -> int:
 def _presence(config: Config) -> Presence:
     """Ask nothing but this: no bus has been read, so there are no signs of life. Raises SourceError."""
     settings = SettingsSource(config.salt_config_dir, Memory(config.state_directory / "settings.json"))
-    sampler = Sampler(tcp_sockets, lambda: settings.current().ports, config.sampler_interval)
+    sampler = Sampler(tcp_sockets, settings.ports, config.sampler_interval)
     return RollCall(settings, sampler, dict, config.presence_recent).presence()
 
 

@@ -21,7 +21,7 @@ from salt_exporter.errors import SourceError
 from salt_exporter.master.ask import Answer, Memory, ask, watched
 from salt_exporter.master.bus import BusAddress
 from salt_exporter.master.options import OPTIONS, values
-from salt_exporter.master.process import distrust, running_masters
+from salt_exporter.master.process import distrust, require_same_network, running_masters
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -126,6 +126,16 @@ class SettingsSource:
                 raise SourceError(self.problem)
             return self._current or self._look()
 
+    def ports(self) -> tuple[int, int]:
+        """Return the publish and the request port; whoever asks will look for their sockets. Raises SourceError.
+
+        In another network namespace than the master's there are none, and everybody would seem to be gone.
+        """
+        settings = self.current()
+        if settings.process:
+            require_same_network(settings.process)
+        return settings.ports
+
     def refresh(self) -> MasterSettings:
         """Resolve again if the master's process or a configuration file is another one. Raises SourceError."""
         with self._lock:
@@ -228,6 +238,7 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     try:
         options = values(raw, numbers)
+        pools = _pools(raw, options)
         return MasterSettings(
             version=version,
             source=source,
@@ -242,8 +253,8 @@ def _settings(answer: Answer, source: str, config_dir: Path, process: MasterProc
             request_port=_port(raw, "ret_port"),
             bus=_bus(raw),
             options=options,
-            pools=_pools(raw, options),
-            ping_workers=_ping_workers(raw, options),
+            pools=pools,
+            ping_workers=_ping_workers(raw, pools),
             cache_driver=str(raw["cache"]),
             keys_driver=str(raw["keys.cache_driver"] or "localfs_key"),
             hash_type=str(raw["hash_type"] or "sha256"),
@@ -279,9 +290,8 @@ def _pools(raw: Mapping[str, Any], options: Mapping[str, float]) -> dict[str, in
     return {"default": int(options["worker_threads"])}
 
 
-def _ping_workers(raw: Mapping[str, Any], options: Mapping[str, float]) -> int:
+def _ping_workers(raw: Mapping[str, Any], pools: Mapping[str, int]) -> int:
     """Return the workers of the pool whose commands have `ping`, else of the one for all others, "*"."""
-    pools = _pools(raw, options)
     for command in ("ping", "*"):
         for name, workers in pools.items():
             if len(pools) == 1 or command in raw["worker_pools"][name].get("commands", ()):

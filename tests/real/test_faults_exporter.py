@@ -293,4 +293,6 @@ def test_another_network_namespace(place: Scene, network: Network) -> None:
         assert "salt_presence_minions{" not in page
         assert "salt_master_up " not in page
         assert "salt_jobs_in_flight 0.0" in page
+        for command in ("minions", "check"):
+            assert "not present" not in place.exporter.command(command)
     assert any("in another network namespace" in line for line in said), said

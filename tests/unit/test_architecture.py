@@ -103,7 +103,7 @@ PURE = {"analysis", "kernel.inet_diag", "kernel.netlink", "kernel.unix_diag", "m
     *("master.titles", "master.wire", "metric")
 }
 PURE_LIBRARIES = {
-    *("__future__", "abc", "bisect", "collections", "dataclasses", "datetime", "enum", "errno", "fnmatch"),
+    *("__future__", "abc", "array", "bisect", "collections", "dataclasses", "datetime", "enum", "errno", "fnmatch"),
     "functools",
     *("itertools", "math", "msgpack", "os", "pathlib", "re", "socket", "struct", "sys", "threading", "typing", "zlib"),
 }

@@ -212,6 +212,19 @@ def test_all_that_is_due_is_explained_by_one_look(house: House) -> None:
     assert {(frozenset(), False)} == {item[2:] for item in house.asked}
 
 
+def test_much_that_is_due_at_once_is_closed_bit_by_bit(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When the time of a tick is up, what is left is closed by the next ones, and nothing twice."""
+    monkeypatch.setattr("salt_exporter.closing._AT_A_TIME", -1.0)
+    for jid in "123":
+        house.new(jid, "a")
+    left = []
+    for second in range(4):
+        house.tick(DEADLINE + second)
+        left.append(house.ledger.in_flight)
+
+    assert ([2, 1, 0, 0], 3) == (left, len(house.losses()))
+
+
 def test_loss_is_one_structured_line(house: House, caplog: pytest.LogCaptureFixture) -> None:
     """Whoever reads the log may select by job, minion, function and cause."""
     house.facts = {"a": GONE}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from math import inf
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -54,6 +54,7 @@ class Stage:
         self.addresses: dict[str, tuple[bytes, ...]] = {"web1": (OWN,)}
         self.own_addresses: Collection[bytes] = (HOST,)
         self.verdicts = {"web1": Verdict(PRESENT, Evidence.CONNECTED, OWN, None)}
+        self.seen: dict[str, float] = {}
         self.reaching: Collection[bytes] = ()
         self.job = Job("1", "test.ping", WALL - 60.0, opened=OPENED)
 
@@ -61,9 +62,9 @@ class Stage:
         """Show the connections (cookie, peer) at a time, with these fields."""
         self.subscriptions.observe((_MADE._replace(cookie=one, peer=peer, **fields) for one, peer in rows), at)
 
-    def see(self, ago: float, minion: str = "web1", **changed: Any) -> None:  # noqa: ANN401 - fields of Verdict
+    def see(self, ago: float, minion: str = "web1") -> None:
         """Let a minion be seen on the event bus so many seconds before the closing."""
-        self.verdicts[minion] = self.verdicts[minion]._replace(last_seen=WALL - ago, **changed)
+        self.seen[minion] = WALL - ago
 
     def facts(self, minion: str = "web1", absent: Collection[str] = (), *, checked: bool = True) -> Facts:
         """Return the facts when the job is closed after a minute."""
@@ -81,6 +82,7 @@ class Stage:
             subscriptions=self.subscriptions,
             publisher=self.publisher,
             presence=Presence(self.verdicts, 0, 0),
+            seen=self.seen,
             reaching=self.reaching,
             silent_limit=22.5,
         )
@@ -420,7 +422,7 @@ def test_claims_may_lack_an_address(stage: Stage) -> None:
     claims: Mapping[bytes, tuple[str, ...]] = {}
     scene = Scene(
         *(CLOSED, WALL, ("web1",), stage.addresses, claims, (), stage.subscriptions, stage.publisher),
-        *(Presence(stage.verdicts, 0, 0), (), None),
+        *(Presence(stage.verdicts, 0, 0), {}, (), None),
     )
 
     assert scene.facts(stage.job, "web1", (), checked=True).connected is True

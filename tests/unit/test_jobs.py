@@ -313,7 +313,7 @@ def test_syndics_are_not_expected(ledger: Ledger) -> None:
     """A master of masters names its syndics, which never return under their own name."""
     ledger.syndics = frozenset(("syndic1", "syndic2"))
     ledger.new("1", "syndic1", "a", missing=("syndic2",))
-    assert (["a"], 1) == (list(ledger.job("1").outstanding), ledger.of().expected)
+    assert (["a"], 1) == (ledger.job("1").responses.awaited(), ledger.of().expected)
 
     ledger.new("2", "syndic1")
     ledger.tick(DEADLINE)
@@ -482,13 +482,13 @@ def test_returns_are_verified_once(ledger: Ledger) -> None:
     ledger.ret("1", "b")
     ledger.ret("1", "a")
     job = ledger.job("1")
-    assert ["b", "a"] == job.unverified()
+    assert ["b", "a"] == job.unverified
 
     ledger.tick(DEADLINE, {"c"})
-    assert [] == job.unverified()
+    assert [] == job.unverified
     ledger.new("1", "d", at=70.0)
     ledger.ret("1", "d", at=71.0)
-    assert ["d"] == job.unverified()
+    assert ["d"] == job.unverified
 
 
 # --- closing takes a while, and the bus does not wait ---
@@ -993,8 +993,8 @@ def test_containers_of_a_large_job_are_released_when_it_is_closed(ledger: Ledger
         ledger.started(JobStart("1", minion), 1.0)
         ledger.find("1", minion, at=1.0, runs=True)
         ledger.find("1", minion, at=1.0, runs=False)
-    working = (job.outstanding, job.started, job.running, job.denied, job.unknown)
-    assert 50_000 == len(job.outstanding) == len(job.started) == len(job.running) == len(job.denied)
+    working = (job.started, job.running, job.denied, job.unknown)
+    assert 50_000 == job.responses.outstanding == len(job.started) == len(job.running) == len(job.denied)
     assert sum(map(sys.getsizeof, working)) > 4_000_000  # bytes
 
     for minion in minions if returns else ():
@@ -1083,7 +1083,7 @@ class Books:
     def tick(self, cached: set[str] | None) -> None:
         """Close what is due, where the job cache holds these."""
         for job in self.ledger.due(self.now):
-            self.cached |= {(job.jid, minion) for minion in job.outstanding.keys() & (cached or ())}
+            self.cached |= {(job.jid, minion) for minion in set(job.responses.awaited()) & (cached or set())}
             lost = self.ledger.close(job, self.now, WALL, cached, self._causes)
             assert lost is not None
             self.lost += lost
@@ -1109,7 +1109,7 @@ def test_books_balance_at_all_times(
         books.do(operation)
 
         came = books.named & (books.returned | books.cached)
-        missing = sum(len(job.missed) for job in (*ledger._open.values(), *ledger._closed.values()))
+        missing = sum(job.responses.missed for job in (*ledger._open.values(), *ledger._closed.values()))
         assert len(books.named) == counters.expected == len(came) + ledger.outstanding + missing
         if not ledger.given_up:  # nobody looks for a cause there
             lost = sum(counters.missing.values())
@@ -1125,8 +1125,8 @@ def test_books_balance_at_all_times(
         assert counters.late <= len(books.named & books.returned)
         assert counters.unexpected <= len(books.returned - books.named)
         assert ledger.in_flight <= max_jobs
-        assert sum(job.ids for job in ledger._open.values()) == ledger._open_ids
-        assert sum(job.ids for job in ledger._closed.values()) == ledger._closed_ids
+        assert sum(len(job.responses) for job in ledger._open.values()) == ledger._open_ids
+        assert sum(len(job.responses) for job in ledger._closed.values()) == ledger._closed_ids
 
     books.now += DAY + DEADLINE
     books.tick(None)

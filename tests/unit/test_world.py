@@ -141,6 +141,21 @@ def test_presence_from_keys_grains_and_sockets(master: Master, world: World, ver
     assert world.newest_presence is not None
 
 
+def test_presence_is_decided_once_for_each_snapshot(master: Master) -> None:
+    """Until the next snapshot everybody is told the same; keys and grains that change are seen at once."""
+    world = make_world(master, sampler_interval=3600.0)
+    master.accept("web1", "10.0.0.1")
+    master.connect("10.0.0.2")
+    first = world.presence()
+    assert first is world.presence()
+
+    master.accept("web2")
+    assert {"web1": NOT_PRESENT, "web2": NOT_PRESENT} == states(world)
+    master.accept("web2", "10.0.0.2")
+    world.refresh()
+    assert {"web1": NOT_PRESENT, "web2": PRESENT} == states(world)
+
+
 def test_local_minion_is_told_by_the_hosts_addresses(master: Master, world: World) -> None:
     """The minion on the master's host connects from the loopback and claims the host's address."""
     master.accept("local", "127.0.0.1", "10.0.0.5")
