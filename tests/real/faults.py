@@ -108,6 +108,16 @@ class Scene:
             time.sleep(0.2)
         return self.exporter.wait(lambda metrics: metrics.get("salt_jobs_in_flight") == 0, timeout, "all are closed")
 
+    def lose(self) -> str:
+        """Publish a job that one response is missing of, wait until it is called so, and return its jid."""
+        jid = self.job("ghost", "test.ping")
+        self.wait_closed([jid])
+        return jid
+
+    def wait_told(self, *jids: str) -> None:
+        """Wait until the journal holds losses of these jobs."""
+        self.lab.wait("exporter", lambda: set(jids) <= self.losses().keys(), 20)
+
     def assert_counted(self, jids: Sequence[str]) -> None:
         """Wait until these jobs, for both minions, are closed; all have returned, and nobody is missing."""
         self.wait_closed(jids)
@@ -133,6 +143,10 @@ class Scene:
         lines: list[str] = []
         yield lines
         lines += [line for line in log.read_text()[before:].splitlines() if "level=info" not in line]
+
+    def tells(self, text: str) -> bool:
+        """Tell whether the exporter has said something since it was started first."""
+        return text in self.lab.log("exporter").read_text()
 
     @contextmanager
     def nothing_lost(self) -> Iterator[None]:
