@@ -48,6 +48,9 @@ _OPENING: Final = frozenset(number for number, state in STATES.items() if state 
 # is spent on sampling.
 _LEAST_PAUSE: Final = 1.0
 _COSTS: Final = 20
+# Intervals after which a snapshot is too old: the sampler's own thread may be a little late, and whoever asks just then
+# should not have to look in its stead.
+_GRACE: Final = 1.5
 # As the kernel gives it for an IPv4 socket and for an IPv6 one.
 _PROBES: Final = tuple(prefix + socket.inet_aton(SOURCE) for prefix in (b"", bytes(10) + b"\xff\xff"))
 
@@ -94,9 +97,9 @@ class Sampler:
         self._hurry.set()
 
     def snapshot(self) -> Snapshot:
-        """Return the newest snapshot, a fresh one if that is older than the interval. Raises SourceError."""
+        """Return the newest snapshot, a fresh one if the regular one is overdue. Raises SourceError."""
         with self._lock:
-            if self._newest is None or time.monotonic() - self._newest.taken > self._interval:
+            if self._newest is None or time.monotonic() - self._newest.taken > _GRACE * self._interval:
                 self._newest = self._take()
             return self._newest
 

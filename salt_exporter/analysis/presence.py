@@ -18,9 +18,10 @@ open: uncertain, until the kernel or ZeroMQ closes it. Salt itself calls such a 
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cached_property
+from itertools import chain
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
@@ -77,9 +78,9 @@ class Peers:
     silent: frozenset[bytes] = frozenset()  # addresses all of whose connections are silent
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Presence:
-    """The verdicts at one moment."""
+    """The verdicts at one moment; many ask, so who is in which state is found out once."""
 
     verdicts: Mapping[str, Verdict]
     unknown_peers: int  # connected addresses that match no accepted minion
@@ -87,12 +88,18 @@ class Presence:
 
     def counts(self) -> dict[str, int]:
         """Return the number of minions in each state; they add up to the accepted keys."""
-        found = Counter(verdict.state for verdict in self.verdicts.values())
-        return {state: found[state] for state in STATES}
+        return {state: len(minions) for state, minions in self._by_state.items()}
 
     def minions(self, *states: str) -> list[str]:
         """Return the sorted ids in these states."""
-        return sorted(minion for minion, verdict in self.verdicts.items() if verdict.state in states)
+        return sorted(chain.from_iterable(self._by_state[state] for state in states))
+
+    @cached_property
+    def _by_state(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {state: [] for state in STATES}
+        for minion in sorted(self.verdicts):
+            found[self.verdicts[minion].state].append(minion)
+        return found
 
 
 class PresenceTracker:

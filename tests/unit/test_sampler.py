@@ -79,14 +79,14 @@ def test_sockets_are_sorted_by_channel() -> None:
 
 
 def test_fresh_snapshot_is_shared(clock: Callable[[float], None]) -> None:
-    """Everybody who asks within an interval gets the same snapshot, then there is a new one."""
+    """Everybody who asks within one and a half intervals gets the same snapshot, then there is a new one."""
     kernel = Kernel(table())
     sampler = Sampler(kernel, lambda: PORTS, 5.0)
     assert float("inf") == sampler.age
     first = sampler.snapshot()
-    clock(5.0)
+    clock(7.5)
     assert first is sampler.snapshot()
-    assert 5.0 == sampler.age
+    assert 7.5 == sampler.age
     clock(0.1)
 
     assert first is not sampler.snapshot()
@@ -123,7 +123,7 @@ def test_each_snapshot_counts_once(clock: Callable[[float], None]) -> None:
     sampler = Sampler(Kernel(table(one, other), table(two, three, other)), lambda: PORTS, 5.0)
     for _ in range(3):
         sampler.snapshot()
-    clock(6.0)
+    clock(8.0)
     for _ in range(3):
         sampler.snapshot()
 
@@ -165,12 +165,12 @@ def test_old_snapshot_is_not_given_for_a_new_one(clock: Callable[[float], None])
     kernel = Kernel(table())
     sampler = Sampler(kernel, lambda: PORTS, 5.0)
     sampler.snapshot()
-    clock(6.0)
+    clock(8.0)
     kernel.tables = []
 
     with pytest.raises(IndexError):
         sampler.snapshot()
-    assert 6.0 == sampler.age
+    assert 8.0 == sampler.age
 
 
 def test_samples_are_taken_unasked_and_shown_to_the_observers() -> None:
