@@ -200,9 +200,9 @@ class Site:
         return self.machines[_STAND_INS.get(machine, machine)].run(_JID.sub(self.jid, command))
 
     def wait_minions(self, *minions: str) -> None:
-        """Wait until all of these answer."""
+        """Wait until all of these answer: on a busy machine a hundred large jobs are not done in a minute."""
         ping = f"salt --out=txt -L {','.join(minions)} test.ping | sed -n 's/: True//p'"
-        self.wait(f"{minions} answer", lambda: set(self.master.run(ping).output.split()) == set(minions))
+        self.wait(f"{minions} answer", lambda: set(self.master.run(ping).output.split()) == set(minions), 180)
 
     def metrics(self) -> str:
         """Return a scrape."""
