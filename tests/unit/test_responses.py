@@ -45,12 +45,12 @@ def test_states_are_those_of_plain_sets(steps: list[set[str] | str | None]) -> N
 
 
 def test_jobs_for_the_same_minions_share_their_ids() -> None:
-    """Twenty jobs for 20,000 minions, each of which has returned, take 5 bytes for one, beside the ids themselves."""
+    """Five jobs for 20,000 minions, each of which has returned, take 5 bytes for one, beside the ids themselves."""
     jobs = []
     shared: tuple[str, ...] = ()
     tracemalloc.start()
     try:
-        for _ in range(20):
+        for _ in range(5):
             responses = Responses()
             responses.expect(responses.unknown(_LARGE), 1.0)
             shared = responses.share(shared)
