@@ -222,7 +222,5 @@ def _without_loopback(
     claimed = [address for address in own_addresses if address in by_address]
     if not local or not claimed:
         return connections
-    translated = {address: number for address, number in connections.items() if address not in _LOOPBACK}
-    for address in claimed:
-        translated[address] = translated.get(address, 0) + local
-    return translated
+    others = {address: number for address, number in connections.items() if address not in _LOOPBACK}
+    return others | dict.fromkeys(claimed, local)

@@ -35,6 +35,12 @@ def _publish(world: World, number: int, sizes: list[int], pause: float = 0.05) -
         world.run(pause)
 
 
+def _assert_counted(world: World, slow: Connection) -> None:
+    """Check that the ledger says what was dropped for the one slow subscriber, in messages and bytes."""
+    assert len(slow.dropped) == world.ledger.dropped_messages
+    assert sum(slow.dropped) == world.ledger.dropped_bytes
+
+
 def _check_exact(world: World, within: float = 0.01) -> None:
     """Compare what is counted with what was dropped; heartbeats during a stall cannot be told from lost bytes."""
     dropped = world.dropped
@@ -218,8 +224,7 @@ def test_a_subscriber_that_never_recovers() -> None:
     world.connections.remove(slow)
     world.run(3)
     ledger = world.ledger
-    assert len(slow.dropped) == ledger.dropped_messages
-    assert sum(slow.dropped) == ledger.dropped_bytes
+    _assert_counted(world, slow)
     under_way = slow.handed - slow.acked
     assert ledger.lost_on_close_bytes == slow.waiting_bytes + under_way
     assert ledger.lost_on_close_messages == pytest.approx(len(slow.queue) + 2, abs=2)
@@ -281,8 +286,7 @@ def test_our_own_subscriber_misses_messages() -> None:
     slow.rate = 0
     _publish(world, 100, _MIXED)
     world.settle()
-    assert len(slow.dropped) == world.ledger.dropped_messages
-    assert sum(slow.dropped) == world.ledger.dropped_bytes
+    _assert_counted(world, slow)
 
 
 def test_our_own_subscriber_is_the_slow_one() -> None:

@@ -144,6 +144,14 @@ def test_unconnected_shared_address_is_no_connection() -> None:
     assert 0 == scene.decide().shared_address_minions
 
 
+@pytest.mark.parametrize(("ago", "state"), [(RECENT, PRESENT), (RECENT + 0.1, UNCERTAIN)])
+def test_sign_of_life_counts_as_long_as_it_is_recent(ago: float, state: str) -> None:
+    """Up to the very second that is configured."""
+    scene = Scene({"web1": ["10.0.0.1"], "web2": ["10.0.0.1"]}, ["10.0.0.1"], seen={"web1": NOW - ago})
+
+    assert state == scene.verdict("web1")[0]
+
+
 # --- rule 3: who has once been seen ---
 
 
