@@ -35,9 +35,8 @@ if TYPE_CHECKING:
     from salt_exporter.watch.tape import Received
 
 _TICK: Final = 0.2  # seconds between looks at what has come
-_BUSY: Final = (
-    0.05  # seconds of a tick for reading events; those that it does not suffice for wait, and are shed at last
-)
+# Seconds of a tick for reading events; those that it does not suffice for wait, and are shed at last.
+_BUSY: Final = 0.05
 _TAKEN: Final = 100  # events read between two looks at the clock
 _REFRESH: Final = 2.0  # seconds from one answer about the path to the next question
 _LONGEST_FILTER: Final = 256

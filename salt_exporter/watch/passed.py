@@ -25,9 +25,8 @@ from salt_exporter.master.events import (
 
 # Events of these kinds are small; what is larger is not one of them, and not worth decoding for a row.
 _LARGEST: Final = 1 << 16
-_REFUSALS: Final = frozenset(
-    ("reject", "rejected", "denied", "full")
-)  # `act` of events about keys (salt/channel/server.py)
+# `act` of events about keys (salt/channel/server.py).
+_REFUSALS: Final = frozenset(("reject", "rejected", "denied", "full"))
 
 
 @dataclass(frozen=True, slots=True)
