@@ -29,7 +29,7 @@ def test_positions_and_numbers() -> None:
     assert [0, 1, 2, 3] == [stream.messages_at(time) for time in (0.5, 1.0, 2.5, 9.0)]
     assert [0, 1, 1, 2, 3] == [stream.begun_before(position) for position in (0, 1, 100, 101, 9999)]
     assert [0, 100, 300, 607, 607] == [stream.start_of(number) for number in range(5)]
-    assert [0, 1, 2, 3] == [stream.nearest(position) for position in (49, 51, 300, 700)]
+    assert [0, 1, 1, 2, 2, 3] == [stream.nearest(position) for position in (49, 51, 190, 210, 300, 700)]
 
 
 def test_a_message_is_known_by_its_time() -> None:
@@ -45,12 +45,14 @@ def test_a_run_is_found_by_its_size() -> None:
     assert range(1, 3) == stream.run(300, 300, range(1, 5), near=1)
     assert range(2, 4) == stream.run(300, 300, range(5), near=2)
     assert range(3, 5) == stream.run(700, 710, range(5), near=0)
+    assert range(2, 3) == stream.run(100, 100, range(5), near=2)
     assert stream.run(150, 190, range(5), near=0) is None
 
 
 def test_equal_sizes_tell_the_number() -> None:
     """Where all messages have one size, so many bytes are so many messages; with mixed sizes they tell less."""
     assert _stream(98, 98, 98).messages_per_byte(0, 3) == pytest.approx(1 / 100)
+    assert _stream(98, 98, 898).messages_per_byte(0, 2) == pytest.approx(1 / 100)
     assert _stream(98, 898).messages_per_byte(0, 2) < 1 / 500
     assert Stream().messages_per_byte(0, 0) == 0
 
