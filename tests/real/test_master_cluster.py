@@ -40,8 +40,8 @@ class Cluster:
 @pytest.fixture(scope="module")
 def cluster(network: Network, salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Yield the cluster with both minions connected."""
-    if salt_line.name != "3008":
-        pytest.skip("runs with Salt 3008 alone")
+    if salt_line.name == "3006":
+        pytest.skip("Salt 3006 has no clusters")
     folder = tmp_path_factory.mktemp("cluster")
     with closing(Masters(network, salt_line, _ADDRESSES)) as masters:
         east, west = (_member(masters, *names, folder) for names in (("east", "west"), ("west", "east")))
