@@ -67,9 +67,8 @@ class Account:
     place: int  # in the stream, as far as it has surely got everything, or it was counted
     origin: int | None = None  # the number its first message has in the stream, dropped ones left out
     pipe: Pipe | None = None  # while messages wait, or something is missing
-    suspected: float = (
-        0.0  # since when (monotonic) it has been outside of the bounds, always on the same side; 0: it is not
-    )
+    # Since when (monotonic) it has been outside of the bounds, always on the same side; 0: it is not.
+    suspected: float = 0.0
     least: int = 0  # lowest offset that these samples allow
     counted: int = 0  # messages of the present shortfall that are counted as dropped already
     queued_messages: int = 0
