@@ -8,7 +8,7 @@ from salt_exporter.analysis import activity
 from salt_exporter.analysis.activity import Activity
 from salt_exporter.analysis.deadlines import Deadlines
 from salt_exporter.analysis.jobs import JobLedger
-from salt_exporter.master.events import Event, JobNew, JobReturn
+from salt_exporter.master.events import Event, JobNew, JobReturn, JobStart
 
 DEADLINE = 60.0
 
@@ -97,11 +97,23 @@ def test_ids_that_the_network_sends_are_bounded(seen: Activity, monkeypatch: pyt
 
 
 def test_only_accepted_minions_are_kept(seen: Activity) -> None:
-    """Whoever's key is gone is forgotten, and makes room."""
-    seen.take([sign("web1"), sign("web2")], 0, 1.0, 100.0)
+    """Whoever's key is gone is forgotten, and makes room; how often it was missed, too."""
+    seen.take([sign("web1"), sign("web2"), new("1", "web1", "web2")], 0, 1.0, 100.0)
+    close(seen, 1.0 + DEADLINE)
     seen.keep_only(frozenset(("web2", "web3")))
 
     assert {"web2": 100.0} == seen.last_seen()
+    assert {"web2": 1} == seen.jobs.consecutive
+
+
+def test_start_events_prolong_their_jobs(seen: Activity) -> None:
+    """A minion that says that it has begun has a whole deadline from then on."""
+    started = Event("job_start", 1001.0, "web1", JobStart("1", "web1"))
+    seen.take([new("1", "web1")], 0, 0.0, 100.0)
+    seen.take([started], 0, DEADLINE - 1, 100.0)
+
+    assert [] == seen.jobs.due(2 * DEADLINE - 2)
+    assert 1 == len(seen.jobs.due(2 * DEADLINE - 1))
 
 
 def test_jobs_follow_their_events_in_order(seen: Activity) -> None:

@@ -76,9 +76,14 @@ def test_interrupted_stream_says_nothing(stream: Stream, frames: Frames) -> None
     frames.publish(3, 1000.0)
     frames.restart()
     assert not frames.has_none(1000.0)
+    frames.publish(1, 1000.5)
+    frames.settle(1000.5 + LONG)
+    assert (1, True) == (frames.missing, frames.has_none(1000.5))
+    frames.restart()
+    assert not frames.has_none(1000.5)
     frames.publish(1, 1001.0)
     frames.settle(1001.0 + LONG)
-    assert 1 == frames.missing
+    assert 2 == frames.missing
 
 
 def test_jobs_that_wait_are_bounded(stream: Stream, monkeypatch: pytest.MonkeyPatch) -> None:
