@@ -92,7 +92,7 @@ class Requests:
             return
         self._seen = now
         beats = int(elapsed / heartbeat) + 1
-        silence = _heartbeat_sums(beats) if elapsed <= _FAR else frozenset((0,))
+        silence = _heartbeat_sums(beats) if elapsed <= _FAR else frozenset()
         noise = (beats + _AT_ONCE) * (_PING + _PONG)
         handshake = _HANDSHAKE_RECEIVED + _IDENTITY + max(_LONGEST_NAME, self.longest_id)
         accounts = self._accounts

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 
+import pytest
+import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
+from salt_exporter.analysis.requests import _HANDSHAKE_RECEIVED as _HANDSHAKE_RECEIVED_BARE
 from salt_exporter.analysis.requests import HANDSHAKE_SENT, Client, Requests, Unanswered
 
 _INTERVAL = 5.0
 _HEARTBEAT = 10.0
 _PING, _PONG = 9, 7
 _NOBODY = Unanswered(0, 0.0)
+# ZMTP 3.1: signature, version, mechanism, as-server, filler; then the command of a client without an identity.
+_GREETING = b"\xff" + bytes(8) + b"\x7f" + b"\x03\x01" + b"NULL".ljust(20, b"\0") + bytes(32)
+_READY = b"\x04\x29\x05READY\x0bSocket-Type\0\0\0\x06DEALER\x08Identity\0\0\0\0"
 # What a client with an identity such as Salt's sends to begin with.
 _HANDSHAKE_RECEIVED = (
     64 + 2 + 6 + 19 + 13 + len("salt-req/minion/web1.example.com/12345/0123456789abcdef0123456789abcdef")
@@ -69,6 +77,8 @@ def test_request_of_a_while_ago() -> None:
     assert _NOBODY == wire.sample(received=500, quiet=0.5)
     assert Unanswered(1, 5.5) == wire.sample()
     wire = _known()
+    assert Unanswered(1, 1.0) == wire.sample(received=500, quiet=1.0)
+    wire = _known()
     assert Unanswered(1, 1.5) == wire.sample(received=500, quiet=1.5)
     assert Unanswered(1, 6.5) == wire.sample(quiet=6.5)
 
@@ -104,7 +114,64 @@ def test_heartbeats_do_not_answer() -> None:
     wire = _known()
     wire.sample(received=500)
     for number in range(1, 20):
-        assert Unanswered(1, 5.0 * number) == wire.sample(received=_PONG, sent=_PING)
+        sent = (_PING, _PONG, _PING + _PONG)[number % 3]
+        assert Unanswered(1, 5.0 * number) == wire.sample(received=_PONG, sent=sent)
+
+
+@pytest.mark.parametrize("sent", [2 * _PING, 2 * _PONG, 2 * _PING + _PONG])
+def test_more_than_heartbeats_of_the_interval_is_a_reply(sent: int) -> None:
+    """Between two samples there is at most one heartbeat of each kind and direction."""
+    wire = _known()
+    wire.sample(received=500)
+    wire.sample()
+    assert _NOBODY == wire.sample(sent=sent)
+
+
+@pytest.mark.parametrize(("received", "found"), [(5 * (_PING + _PONG), _NOBODY), (81, Unanswered(1, 1.0))])
+def test_more_than_held_back_heartbeats_is_a_request(received: int, found: Unanswered) -> None:
+    """After a network was cut up to four heartbeats of each kind come with the one that is due."""
+    assert found == _known().sample(received=received, quiet=1.0)
+
+
+def test_heartbeat_of_before_is_not_taken_for_a_reply() -> None:
+    """What was written while nobody asked is known when somebody does."""
+    wire = _known()
+    assert _NOBODY == wire.sample(sent=_PING)
+    assert Unanswered(1, 1.0) == wire.sample(received=500, sent=_PING, quiet=1.0)
+
+
+def test_handshake_of_a_client_is_as_long_as_libzmq_makes_it() -> None:
+    """Greeting and READY of a DEALER, with an identity as long as Salt's are, in a long frame."""
+    identity = b"x" * 250
+    with zmq.Context() as context, socket.create_server(("127.0.0.1", 0)) as listener:
+        client = context.socket(zmq.DEALER)
+        client.set(zmq.LINGER, 0)
+        client.set(zmq.IDENTITY, identity)
+        client.connect(f"tcp://127.0.0.1:{listener.getsockname()[1]}")
+        connection, _ = listener.accept()
+        with connection, client:
+            connection.sendall(_GREETING)
+            assert _HANDSHAKE_RECEIVED_BARE + len(identity) == _heard(connection)
+
+
+def test_handshake_of_the_master_is_as_long_as_libzmq_makes_it() -> None:
+    """Greeting and READY of a ROUTER."""
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as router:
+        router.set(zmq.LINGER, 0)
+        port = router.bind_to_random_port("tcp://127.0.0.1")
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(_GREETING + _READY)
+            assert HANDSHAKE_SENT == _heard(connection)
+
+
+def _heard(connection: socket.socket) -> int:
+    """Return how many bytes come until the other end has nothing more to say."""
+    connection.settimeout(1.0)
+    heard = 0
+    with suppress(TimeoutError):
+        while more := connection.recv(65536):
+            heard += len(more)
+    return heard
 
 
 def test_request_on_its_way() -> None:
