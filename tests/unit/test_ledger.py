@@ -197,6 +197,52 @@ def test_drops_show_while_the_subscriber_is_still_stalled() -> None:
     assert world.ledger.accounts[slow.cookie].stalled
 
 
+def test_who_reads_slowly_is_not_stalled() -> None:
+    """Behind and stalled are two things: some bytes are taken between any two samples. Nor is who has just come."""
+    world = _world(hwm=1000)
+    slow = _ready(world, rate=50_000)
+    _publish(world, 40, [30_000])
+    world.run(2)
+    account = world.ledger.accounts[slow.cookie]
+    assert account.queued_messages > 0
+    assert account.send_queue > 0
+    assert not account.stalled
+    new = world.connect()
+    world.run(world.interval + 0.5)
+    assert not world.ledger.accounts[new.cookie].stalled
+
+
+def test_who_is_stalled_already_when_we_come_has_lost_nothing_yet() -> None:
+    """What waits for a connection that is behind when it is first seen is neither lost nor missed by ourselves."""
+    world = _world(hwm=1000)
+    slow = world.connect(rate=0)
+    world.suspended = True
+    _publish(world, 20, [30_000])
+    world.suspended = False
+    world.run(3)
+    world.settle()
+    _publish(world, 20, _MIXED)
+    world.settle()
+    assert not slow.queue
+    assert (0, 0) == (world.ledger.dropped_messages, world.ledger.reference_gaps)
+
+
+def test_the_publisher_is_late_after_a_loss() -> None:
+    """Who has lost something once is not more easily thought to have lost something again."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 100, _STEADY)
+    world.settle()
+    _assert_counted(world, slow)
+    slow.late = 40
+    _publish(world, 8, _MIXED, 0)
+    world.run(1.5)
+    _assert_counted(world, slow)
+    world.settle()
+    _assert_counted(world, slow)
+
+
 @pytest.mark.parametrize("ahead", [0, 3, 47, 50, 99])
 def test_the_queue_is_full_when_it_drops(ahead: int) -> None:
     """The fill is 1 when the first message is dropped, however much of the last credit had been used."""
@@ -212,6 +258,23 @@ def test_the_queue_is_full_when_it_drops(ahead: int) -> None:
     assert ratios == sorted(ratios)
     assert 0.9 <= ratios[-1] <= 1.1
     assert ratios[-20] < 0.9
+
+
+def test_the_queue_is_full_when_it_drops_again() -> None:
+    """After a loss it is known how far the credit of the queue has been used."""
+    world = _world(hwm=100, interval=0.2)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 300, _STEADY)
+    world.settle()
+    lost = len(slow.dropped)
+    assert lost
+    _publish(world, 33, _STEADY, 0.2)
+    slow.rate = 0
+    while len(slow.dropped) == lost:
+        world.publish(5_000)
+        world.run(0.7)
+    assert 0.9 <= world.highest_ratio <= 1.1
 
 
 def test_a_subscriber_that_never_recovers() -> None:
@@ -315,6 +378,19 @@ def test_a_new_subscription_of_ours_starts_anew() -> None:
     assert len(slow.dropped) == world.ledger.dropped_messages
 
 
+def test_drops_of_before_a_new_subscription_are_still_known() -> None:
+    """Which messages were dropped is not forgotten with the accounts."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 100, _STEADY)
+    world.run(3)
+    world.ledger.restart()
+    world.run(3)
+    assert slow.dropped_numbers
+    assert all(world.ledger.has_dropped(slow.cookie, number) for number in slow.dropped_numbers)
+
+
 def test_a_suspended_sampler() -> None:
     """A whole stall with its recovery between two samples is found all the same."""
     world = _world(hwm=10)
@@ -327,6 +403,22 @@ def test_a_suspended_sampler() -> None:
     world.settle()
     _check_exact(world)
     assert slow.dropped
+    assert all(world.ledger.has_dropped(slow.cookie, number) for number in slow.dropped_numbers)
+    assert not world.ledger.has_dropped(slow.cookie, slow.dropped_numbers[0] - 1)
+
+
+def test_a_loss_that_no_run_of_messages_adds_up_to() -> None:
+    """The bytes are exact, their number is what the usual size tells, and any of what was published may be meant."""
+    stream = Stream()
+    ledger = Ledger(stream, hwm=10)
+    ledger.observe([Subscriber(1, b"", 91, 0)], 0, 0, 0.0)
+    for _ in range(20):
+        stream.append(991, 0.5)
+    for second in range(1, 9):
+        ledger.observe([Subscriber(1, b"", 91 + 20_000 - 1_500, 0)], 20_000, 20_000, float(second))
+    assert (2, 1_500) == (ledger.dropped_messages, ledger.dropped_bytes)
+    assert all(ledger.has_dropped(1, number) for number in range(20))
+    assert not ledger.has_dropped(1, 20)
 
 
 def test_counters_that_go_backwards() -> None:
@@ -350,6 +442,20 @@ def test_a_connection_that_took_a_port_over_is_another_one() -> None:
         ledger.observe([Subscriber(2, b"p", 91, 0)], stream.position, stream.position, float(second))
     assert 0 == ledger.dropped_messages
     assert [2] == list(ledger.accounts)
+
+
+def test_memory_of_drops_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of however many connections something was dropped for, those of the newest drops are known."""
+    monkeypatch.setattr(module, "_WINDOWS", 2)
+    stream = Stream()
+    ledger = Ledger(stream, hwm=1)
+    everybody = [Subscriber(cookie, b"", 91, 0) for cookie in range(1, 4)]
+    ledger.observe(everybody, 0, 0, 0.0)
+    stream.append(1_000, 0.5)
+    for second in range(1, 6):
+        ledger.observe(everybody, stream.position, stream.position, float(second))
+    assert 3 == ledger.dropped_messages
+    assert [False, True, True] == [ledger.has_dropped(cookie, 0) for cookie in range(1, 4)]
 
 
 def test_memory_of_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
