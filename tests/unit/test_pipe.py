@@ -67,6 +67,8 @@ def test_reading_gives_room_half_a_queue_at_a_time() -> None:
     assert (0, 0.0, [range(4, 6)]) == queue.sample(70_000, 12.0, empty=True)
     assert (2, []) == (queue.pipe.origin, queue.pipe.gaps)
     assert -SHIFT + 20_000 == queue.pipe.offset
+    queue.publish(3)
+    assert (2, 0.5, [range(4, 6)]) == queue.sample(70_000, 13.0)  # the eighth that was taken is with the engine
 
 
 def test_room_that_comes_late_helps_nobody() -> None:
@@ -98,6 +100,8 @@ def test_engine_may_be_past_a_gap_that_was_not_handed_over() -> None:
     queue.sample(0)
     assert (0, 0.0, [range(4, 6)]) == queue.sample(37_000, 7.0)
     assert [range(4, 6)] == queue.pipe.gaps
+    queue.publish(3)
+    assert (3, 0.75, [range(4, 6)]) == queue.sample(37_000, 10.0)
 
 
 def test_number_at_a_gap_is_the_one_behind_it() -> None:
