@@ -195,6 +195,9 @@ def test_drops_show_while_the_subscriber_is_still_stalled() -> None:
     world.run(3)
     assert len(slow.dropped) - 3 <= world.ledger.dropped_messages <= len(slow.dropped)
     assert world.ledger.accounts[slow.cookie].stalled
+    world.settle()
+    _assert_counted(world, slow)
+    assert len(slow.dropped) == sum(world.ledger.dropped_by_peer.values())
 
 
 def test_who_reads_slowly_is_not_stalled() -> None:
@@ -419,6 +422,19 @@ def test_a_loss_that_no_run_of_messages_adds_up_to() -> None:
     assert (2, 1_500) == (ledger.dropped_messages, ledger.dropped_bytes)
     assert all(ledger.has_dropped(1, number) for number in range(20))
     assert not ledger.has_dropped(1, 20)
+
+
+def test_publisher_that_never_pauses() -> None:
+    """Where no moment is quiet a rise counts after a minute, and of what it was in that time the least."""
+    stream = Stream()
+    ledger = Ledger(stream, hwm=10)
+    ledger.observe([Subscriber(1, b"", 91, 0)], 0, 0, 0.0)
+    for second in range(1, 80):
+        stream.append(991, float(second))
+        behind = (3_000, 1_000, 2_000)[second % 3]
+        ledger.observe([Subscriber(1, b"", 91 + 1_000 * second - behind, 0)], *[1_000 * second] * 2, float(second))
+        assert (0, 0) == (ledger.dropped_messages, ledger.dropped_bytes) or second > 60
+    assert (1, 1_000) == (ledger.dropped_messages, ledger.dropped_bytes)
 
 
 def test_counters_that_go_backwards() -> None:
