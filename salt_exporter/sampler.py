@@ -97,11 +97,20 @@ class Sampler:
         self._hurry.set()
 
     def snapshot(self) -> Snapshot:
-        """Return the newest snapshot, a fresh one if the regular one is overdue. Raises SourceError."""
+        """Return the newest snapshot, a fresh one if the regular one is overdue. Raises SourceError.
+
+        While the next regular one is being taken nobody waits for it.
+        """
+        newest = self._newest
+        if newest is not None and not self._is_overdue(newest):
+            return newest
         with self._lock:
-            if self._newest is None or time.monotonic() - self._newest.taken > _GRACE * self._interval:
+            if self._newest is None or self._is_overdue(self._newest):
                 self._newest = self._take()
             return self._newest
+
+    def _is_overdue(self, snapshot: Snapshot) -> bool:
+        return time.monotonic() - snapshot.taken > _GRACE * self._interval
 
     def _fresh(self) -> Snapshot:
         with self._lock:

@@ -76,12 +76,12 @@ class World:
         self.publisher = PublisherWatch(self.settings, self.sampler)
         self.prober = Prober(config, self.settings, self.sampler.own)
         self.requests = Requests()
-        # The publisher's watch takes its time, so it comes late; presence only has to be there when it is asked for.
+        # The publisher's watch takes its time, so it comes last.
         self.sampler.observers = [
             self._observe_subscriptions,
             self._observe_requests,
-            self.publisher.observe,
             self._decide_presence,
+            self.publisher.observe,
         ]
         self.subscriptions = Subscriptions()
         deadlines = Deadlines(config.jobs_deadline, config.jobs_deadlines)

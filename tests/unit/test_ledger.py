@@ -432,7 +432,8 @@ def test_publisher_that_never_pauses() -> None:
     for second in range(1, 80):
         stream.append(991, float(second))
         behind = (3_000, 1_000, 2_000)[second % 3]
-        ledger.observe([Subscriber(1, b"", 91 + 1_000 * second - behind, 0)], *[1_000 * second] * 2, float(second))
+        published = 1_000 * second
+        ledger.observe([Subscriber(1, b"", 91 + published - behind, 0)], published, published, float(second))
         assert (0, 0) == (ledger.dropped_messages, ledger.dropped_bytes) or second > 60
     assert (1, 1_000) == (ledger.dropped_messages, ledger.dropped_bytes)
 

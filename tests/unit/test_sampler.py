@@ -116,6 +116,33 @@ def test_askers_at_the_same_time_share_one_look() -> None:
     assert 1 == len(set(map(id, found)))
 
 
+def test_nobody_waits_for_the_next_regular_snapshot() -> None:
+    """While the sampler looks again, whoever asks is given what it saw last."""
+    may_go_on = threading.Event()
+    may_go_on.set()
+    kernel = Kernel(table(), table())
+
+    def slow(ports: tuple[int, int]) -> SocketTable:
+        assert may_go_on.wait(10)
+        return kernel(ports)
+
+    sampler = Sampler(slow, lambda: PORTS, 60.0)
+    first = sampler.snapshot()
+    may_go_on.clear()
+    looking = threading.Thread(target=sampler._fresh)
+    looking.start()
+    asking = threading.Thread(target=lambda: found.append(sampler.snapshot()))
+    found: list[Snapshot] = []
+    asking.start()
+    asking.join(5)
+    assert found == [first]
+    assert looking.is_alive()
+
+    may_go_on.set()
+    looking.join()
+    assert first is not sampler.snapshot()
+
+
 def test_each_snapshot_counts_once(clock: Callable[[float], None]) -> None:
     """However often a snapshot is asked for, what happened before it is counted once, for each channel."""
     one, two, three = (connection("10.0.0.1", cookie=cookie) for cookie in (1, 2, 3))
