@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.real.masters import Masters, Prometheus
+from tests.real.namespaces import Network
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
     from tests.real.conftest import SaltLine
     from tests.real.masters import Master
-    from tests.real.namespaces import Network
 
 pytestmark = [
     pytest.mark.real,
@@ -38,12 +38,12 @@ class Cluster:
 
 
 @pytest.fixture(scope="module")
-def cluster(network: Network, salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+def cluster(salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Yield the cluster with both minions connected."""
     if salt_line.name == "3006":
         pytest.skip("Salt 3006 has no clusters")
     folder = tmp_path_factory.mktemp("cluster")
-    with closing(Masters(network, salt_line, _ADDRESSES)) as masters:
+    with closing(Network("cluster-")) as network, closing(Masters(network, salt_line, _ADDRESSES)) as masters:
         east, west = (_member(masters, *names, folder) for names in (("east", "west"), ("west", "east")))
         for member in (east, west):
             member.lab.start_master()
