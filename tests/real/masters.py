@@ -114,7 +114,7 @@ class Prometheus:
         found = self.query(f'ALERTS{{alertname="{alert}",alertstate="firing"}}')
         return {one["metric"][label] for one in found}
 
-    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 30) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, timeout: float = 90) -> None:
         """Wait for what Prometheus shall know; AssertionError with all that fires if it does not in time."""
         deadline = time.monotonic() + timeout
         while not condition():

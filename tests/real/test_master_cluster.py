@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.real,
-    pytest.mark.timeout(180),
+    pytest.mark.timeout(400),
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on the PATH"),
 ]
 
@@ -45,10 +45,10 @@ def cluster(salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("cluster")
     with closing(Network("cluster-")) as network, closing(Masters(network, salt_line, _ADDRESSES)) as masters:
         east, west = (_member(masters, *names, folder) for names in (("east", "west"), ("west", "east")))
-        for member in (east, west):
+        for member in (east, west):  # one after the other, for the first one makes the keys of all: Salt locks nothing
             member.lab.start_master()
-        for member, minion in ((east, "on-east"), (west, "on-west")):
             member.lab.wait_master_ready()
+        for member, minion in ((east, "on-east"), (west, "on-west")):
             member.lab.start_minion(minion, {}, network.prefix(minion), member.address)
         scene = Cluster(east, west, folder)
         for exporter in (scene.at_east, scene.at_west):
