@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from salt_exporter.demo.programs import SaltPrograms
 
 _MASTER = "master"
+_PATIENCE = 180.0  # seconds; Salt takes some to start, and a busy machine makes many of them
 
 
 class LabError(Exception):
@@ -134,11 +135,11 @@ class Lab:
             raise LabError(f"{name} was not ready after {timeout:.0f} s{self._tail(name)}")
         self.check(name)
 
-    def wait_master_ready(self, timeout: float = 60) -> None:
+    def wait_master_ready(self, timeout: float = _PATIENCE) -> None:
         """Wait until the master listens on both ports and has its event bus."""
         self.wait(_MASTER, self._master_is_ready, timeout)
 
-    def wait_minions(self, minion_ids: Iterable[str], timeout: float = 60) -> None:
+    def wait_minions(self, minion_ids: Iterable[str], timeout: float = _PATIENCE) -> None:
         """Wait until all these minions have answered a test.ping."""
         deadline = time.monotonic() + timeout
         silent = list(minion_ids)
@@ -151,7 +152,7 @@ class Lab:
             if silent and time.monotonic() > deadline:
                 raise LabError(f"no answer from {', '.join(silent)}{self._tail(silent[0])}")
 
-    def salt(self, *arguments: str, timeout: float = 60) -> dict[str, Any]:
+    def salt(self, *arguments: str, timeout: float = _PATIENCE) -> dict[str, Any]:
         """Run the `salt` command, return the answers by minion id; for a missing one it is Salt's remark."""
         # Not --static, which makes a batch of it, that is two jobs.
         said = self._output(self.programs.cli, "--out=json", "--out-indent=-1", *arguments, timeout=timeout)
@@ -161,7 +162,7 @@ class Lab:
                 answers |= json.loads(line)
         return answers
 
-    def run(self, *arguments: str, timeout: float = 60) -> Any:  # noqa: ANN401 - a runner returns what it likes
+    def run(self, *arguments: str, timeout: float = _PATIENCE) -> Any:  # noqa: ANN401 - a runner returns what it likes
         """Run the `salt-run` command and return what the runner returned."""
         return json.loads(self._output(self.programs.runner, "--out=json", *arguments, timeout=timeout))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from salt_exporter.demo.sockets import listening_ports
 from tests.real.masters import Masters, Prometheus
 from tests.real.namespaces import Network
 
@@ -24,6 +25,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on the PATH"),
 ]
 
+_POOL_PORT = 4520  # cluster_pool_port
 _ADDRESSES = {"east": "10.79.1.1", "west": "10.79.1.2", "on-east": "10.79.1.11", "on-west": "10.79.1.12"}
 
 
@@ -45,10 +47,11 @@ def cluster(salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("cluster")
     with closing(Network("cluster-")) as network, closing(Masters(network, salt_line, _ADDRESSES)) as masters:
         east, west = (_member(masters, *names, folder) for names in (("east", "west"), ("west", "east")))
-        for member in (east, west):  # one after the other, for the first one makes the keys of all: Salt locks nothing
-            member.lab.start_master()
-            member.lab.wait_master_ready()
+        east.lab.start_master()
+        east.lab.wait("master", lambda: _POOL_PORT in listening_ports(east.lab.pid("master")), 60)
+        west.lab.start_master()
         for member, minion in ((east, "on-east"), (west, "on-west")):
+            member.lab.wait_master_ready()
             member.lab.start_minion(minion, {}, network.prefix(minion), member.address)
         scene = Cluster(east, west, folder)
         for exporter in (scene.at_east, scene.at_west):
@@ -64,7 +67,9 @@ def _member(masters: Masters, node: str, peer: str, folder: Path) -> Master:
         "cluster_id": "fleet",
         "cluster_peers": [_ADDRESSES[peer]],
         "cluster_pki_dir": str(folder / "pki"),
-        "cluster_join_timeout": 2,
+        # The member with the lowest address founds the cluster (Salt 3008, salt/channel/server.py): another one finds
+        # it only if it listens by then, and has to listen itself when this time is over, or no minion is ever served.
+        "cluster_join_timeout": 15,
         "timeout": 20,  # an answer may take a while; `salt` ends with the last one
     }
     (folder / "pki").mkdir(exist_ok=True)
