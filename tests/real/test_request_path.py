@@ -101,8 +101,8 @@ def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_pat
             lambda metrics: metrics.get(_UNANSWERED) >= _CLIENTS, 10, f"{_CLIENTS} clients wait for a reply"
         )
         # The second of waiting that counts, two samples of 0.5 s each (beside the publish channel's 0.3 s), and what
-        # scraping takes where other work is done.
-        assert time.monotonic() - asked < 6
+        # all of it takes where much other work is done.
+        assert time.monotonic() - asked < 15
         exporter.wait(lambda metrics: metrics.get(_SUCCESS, probe="request") == 0, 10, "the request probe fails")
         # Long enough for heartbeats, which are no answers.
         metrics = exporter.wait(lambda metrics: metrics.get(_OLDEST) > 12, 20, "the oldest has waited for 12 s")

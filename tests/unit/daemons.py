@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
 
-START = 30.0  # seconds that a start may take on a busy machine; nobody waits longer than needed
+START = 60.0  # seconds that a start may take on a busy machine; nobody waits longer than needed
 PATIENCE = 60.0
 
 # What the interpreter runs first: on SIGUSR1 the daemon tells which modules it has loaded.

@@ -145,7 +145,7 @@ def test_deadline(site: Site, told: Told, monkeypatch: pytest.MonkeyPatch) -> No
     replies = [ask(site, "/api/v1/things") for _ in range(2)]
 
     assert [(503, {"error": "did not answer in time"})] * 2 == [(r.status, json.loads(r.body)) for r in replies]
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 10
     assert len(told.asked) == 1  # nothing is asked again before it has answered
     release.set()
     assert eventually(lambda: ask(site, "/api/v1/things").status == 200, 5)

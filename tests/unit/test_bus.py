@@ -499,9 +499,9 @@ def test_stop_returns_in_time(
     elif situation == "idle":
         wait_until(lambda: reader.counters.connected)
     began = time.monotonic()
-    reader.stop(timeout=0.5)
+    reader.stop(timeout=0.5 if situation == "hanging" else 10)
 
-    assert time.monotonic() - began < (0.4 if situation != "hanging" else 1.5)
+    assert time.monotonic() - began < 5
     assert not reader.counters.connected
 
 
@@ -510,18 +510,18 @@ def test_stop_does_not_wait_for_what_hangs_twice(taker: Taker) -> None:
     hangs = threading.Event()
 
     def address() -> BusAddress:
-        hangs.wait(10)
+        hangs.wait(20)
         raise SourceError("no settings")
 
     reader = BusReader(address, taker.deliver, taker.lost)
     reader.start()
     began = time.monotonic()
-    reader.stop(timeout=0.4)
+    reader.stop(timeout=2)
     took = time.monotonic() - began
     hangs.set()
     reader.stop()
 
-    assert took < 0.75
+    assert took < 3.5
 
 
 @pytest.mark.parametrize(

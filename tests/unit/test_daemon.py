@@ -199,7 +199,7 @@ def test_end_answers_the_scrape_under_way(number: signal.Signals, hanging: Calla
 
         assert (answer.status, body.count(b"\nsalt_exporter_collector_success{")) == (200, len(ALL))
         assert daemon.process.wait(START) == 0
-        assert time.monotonic() - told < 6
+        assert time.monotonic() - told < 15
         assert "Traceback" not in daemon.log()
 
 
@@ -213,7 +213,7 @@ def test_hanging_master_does_not_hold_up_scrapes(hanging: Callable[[], Daemon]) 
             page.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         began = time.monotonic()
         success = daemon.success(timeout="1")
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 10
         assert (success["jobs"], success["exporter"], success["keys"]) == (True, True, False)
         daemon.kill(signal.SIGHUP)
         daemon.kill(signal.SIGTERM)

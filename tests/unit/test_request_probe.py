@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 _INTERVAL = 0.05
 _TIMEOUT = 0.2
-_PATIENCE = 10.0  # seconds until a test gives up
+_PATIENCE = 40.0  # seconds until a test gives up
 
 
 class _Router:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _INTERVAL = 0.05
 _TIMEOUT = 0.3
-_PATIENCE = 10.0  # seconds until a test gives up
+_PATIENCE = 40.0  # seconds until a test gives up
 
 _Ping = tuple[socket.socket, dict[str, Any]]
 

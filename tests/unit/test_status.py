@@ -776,7 +776,7 @@ def test_source_that_hangs_costs_its_part_alone(site: Site, stage: Stage, monkey
     began = time.monotonic()
     found = Page(ask(site, "/").body)
 
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 10
     assert "Could not ask for the minions: did not answer in time" in found.text
     assert "because" in found.text
     Page(ask(site, "/").body)

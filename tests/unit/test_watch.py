@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from textual.pilot import Pilot
 
 SMALL = (80, 24)
-PATIENCE = 20.0  # seconds; nobody waits longer than needed
+PATIENCE = 60.0  # seconds; nobody waits longer than needed
 
 
 @dataclass

@@ -28,7 +28,7 @@ def recorded_chunks(name: str) -> list[bytes]:
     return chunks
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 10.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 30.0) -> None:
     """Return as soon as a condition holds, fail if it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
