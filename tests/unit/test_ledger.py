@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salt_exporter.analysis import ledger as module
-from salt_exporter.analysis.ledger import PING, Ledger, Subscriber
+from salt_exporter.analysis.ledger import HANDSHAKE, PING, SETTLE, Ledger, Subscriber
 from salt_exporter.analysis.stream import Stream, wire_size
 from tests.unit.zeromq_model import World
 
@@ -300,6 +300,9 @@ def test_a_subscriber_that_never_recovers() -> None:
 def test_ordinary_restarts_lose_nothing() -> None:
     """A connection that ends while nothing waits for it has lost nothing, nor has one with bytes just under way."""
     world = _world(hwm=10, interval=0.5)
+    world.connect()
+    world.run(SETTLE + 0.1)  # is seen once
+    world.connections.clear()
     for _ in range(30):
         connection = world.connect(rate=world.random.choice([FAST, 2_000_000]))
         _publish(world, world.random.randint(0, 30), _MIXED, 0.2)
@@ -408,6 +411,63 @@ def test_a_suspended_sampler() -> None:
     assert slow.dropped
     assert all(world.ledger.has_dropped(slow.cookie, number) for number in slow.dropped_numbers)
     assert not world.ledger.has_dropped(slow.cookie, slow.dropped_numbers[0] - 1)
+
+
+def test_who_comes_late_loses_what_is_lost_then() -> None:
+    """However much was published before it came, the messages that it lost are known by number, time after time."""
+    world = _world(hwm=10)
+    _publish(world, 300, _MIXED)
+    slow = _ready(world)
+    for _ in range(3):
+        world.suspended = True
+        slow.rate = 0
+        _publish(world, 100, _MIXED)
+        slow.rate = FAST
+        _publish(world, 20, _MIXED)
+        world.settle()
+        _check_exact(world)
+        known = {number for number in range(world.published) if world.ledger.has_dropped(slow.cookie, number)}
+        assert len(slow.dropped) == len(known)
+        assert len(known - set(slow.dropped_numbers)) <= 3  # runs of the same bytes a message beside the right ones
+        _publish(world, 150, _MIXED)
+        world.settle()
+
+
+def test_several_runs_of_drops_in_one_stall() -> None:
+    """What is counted before it ends is never more than was dropped, and afterwards the queue is known again."""
+    world = _world(hwm=100, interval=0.2)
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 143, [30_000])
+    for _ in range(4):
+        slow.rate = 2_000_000
+        world.run(1)
+        slow.rate = 0
+        _publish(world, 143, [30_000])
+        assert len(slow.dropped) >= world.ledger.dropped_messages > 0
+    assert world.ledger.dropped_messages >= 0.8 * len(slow.dropped)
+    world.settle()
+    _check_exact(world)
+    lost = len(slow.dropped)
+    slow.rate = 0
+    while len(slow.dropped) == lost:
+        world.publish(5_000)
+        world.run(0.7)
+    assert 0.9 <= world.highest_ratio <= 1.1
+
+
+def test_what_was_under_way_to_who_is_cut_off() -> None:
+    """What is lost on close is what has not wholly arrived, but for the message that is being handed over."""
+    world = _world(hwm=1000)
+    _publish(world, 50, [30_000])
+    slow = _ready(world)
+    slow.rate = 0
+    _publish(world, 40, [30_000])
+    world.run(3)
+    world.connections.remove(slow)
+    world.run(3)
+    arrived = (slow.acked - HANDSHAKE) // wire_size(30_000)
+    assert 40 - arrived - 1 <= world.ledger.lost_on_close_messages <= 40 - arrived
 
 
 def test_a_loss_that_no_run_of_messages_adds_up_to() -> None:
