@@ -137,6 +137,23 @@ def _ready(world: World, **options: float) -> Connection:
     return connection
 
 
+def _cut_off(world: World, connection: Connection) -> None:
+    """End a connection whose state has been sampled, and let its end be."""
+    world.run(3)
+    world.connections.remove(connection)
+    world.run(3)
+
+
+def _check_full_at_the_next_drop(world: World, slow: Connection) -> None:
+    """Stall a subscriber until something is dropped for it again: its queue is known to be full then."""
+    lost = len(slow.dropped)
+    slow.rate = 0
+    while len(slow.dropped) == lost:
+        world.publish(5_000)
+        world.run(0.7)
+    assert 0.9 <= world.highest_ratio <= 1.1
+
+
 def test_several_stalls_one_after_another() -> None:
     """ZeroMQ resumes at its low-water mark only: the losses of several stalls add up, and none is counted twice."""
     world = _world(hwm=10)
@@ -178,9 +195,7 @@ def test_what_was_dropped_is_known_after_the_end() -> None:
     slow = _ready(world)
     slow.rate = 0
     _publish(world, 100, _STEADY)
-    world.run(3)
-    world.connections.remove(slow)
-    world.run(3)
+    _cut_off(world, slow)
     assert slow.dropped_numbers
     assert all(world.ledger.has_dropped(slow.cookie, number) for number in slow.dropped_numbers)
     assert not world.ledger.has_dropped(slow.cookie, slow.dropped_numbers[0] - 1)
@@ -270,14 +285,9 @@ def test_the_queue_is_full_when_it_drops_again() -> None:
     slow.rate = 0
     _publish(world, 300, _STEADY)
     world.settle()
-    lost = len(slow.dropped)
-    assert lost
+    assert slow.dropped
     _publish(world, 33, _STEADY, 0.2)
-    slow.rate = 0
-    while len(slow.dropped) == lost:
-        world.publish(5_000)
-        world.run(0.7)
-    assert 0.9 <= world.highest_ratio <= 1.1
+    _check_full_at_the_next_drop(world, slow)
 
 
 def test_a_subscriber_that_never_recovers() -> None:
@@ -286,9 +296,7 @@ def test_a_subscriber_that_never_recovers() -> None:
     slow = _ready(world)
     slow.rate = 0
     _publish(world, 100, _MIXED)
-    world.run(3)
-    world.connections.remove(slow)
-    world.run(3)
+    _cut_off(world, slow)
     ledger = world.ledger
     _assert_counted(world, slow)
     under_way = slow.handed - slow.acked
@@ -448,12 +456,7 @@ def test_several_runs_of_drops_in_one_stall() -> None:
     assert world.ledger.dropped_messages >= 0.8 * len(slow.dropped)
     world.settle()
     _check_exact(world)
-    lost = len(slow.dropped)
-    slow.rate = 0
-    while len(slow.dropped) == lost:
-        world.publish(5_000)
-        world.run(0.7)
-    assert 0.9 <= world.highest_ratio <= 1.1
+    _check_full_at_the_next_drop(world, slow)
 
 
 def test_what_was_under_way_to_who_is_cut_off() -> None:
@@ -463,9 +466,7 @@ def test_what_was_under_way_to_who_is_cut_off() -> None:
     slow = _ready(world)
     slow.rate = 0
     _publish(world, 40, [30_000])
-    world.run(3)
-    world.connections.remove(slow)
-    world.run(3)
+    _cut_off(world, slow)
     arrived = (slow.acked - HANDSHAKE) // wire_size(30_000)
     assert 40 - arrived - 1 <= world.ledger.lost_on_close_messages <= 40 - arrived
 
