@@ -8,8 +8,8 @@ from typing import Final
 from benchmarks.connections import PORTS, Connections, connections
 from benchmarks.listings import PSUTIL, PYROUTE2, SS, psutil_connections, pyroute2, ss
 from benchmarks.measure import Contender, Row, Table, at_most, cpu_seconds, ratios, take_turns
-from salt_exporter.analysis.ledger import Ledger, Subscriber
-from salt_exporter.analysis.requests import Client, Requests
+from salt_exporter.analysis.ledger import Ledger
+from salt_exporter.analysis.requests import Requests
 from salt_exporter.analysis.stream import Stream, wire_size
 from salt_exporter.analysis.subscriptions import Subscriptions
 from salt_exporter.kernel.inet_diag import (
@@ -19,7 +19,6 @@ from salt_exporter.kernel.inet_diag import (
     LAST_RECEIVED_MS,
     PEER,
     SEND_QUEUE,
-    address,
 )
 from salt_exporter.kernel.sock_diag import tcp_sockets
 from salt_exporter.sampler import PUBLISH, REQUEST, Sampler
@@ -56,13 +55,11 @@ class _Watch:
         publish, request = snapshot.connections[PUBLISH], snapshot.connections[REQUEST]
         self._subscriptions.observe(publish, snapshot.taken)
         clients = (
-            Client(row[COOKIE], row[BYTES_RECEIVED], row[BYTES_ACKED] + row[SEND_QUEUE], row[LAST_RECEIVED_MS] / 1e3)
+            (row[COOKIE], row[BYTES_RECEIVED], row[BYTES_ACKED] + row[SEND_QUEUE], row[LAST_RECEIVED_MS] / 1e3)
             for row in request
         )
         self._requests.observe(clients, snapshot.taken, _HEARTBEAT)
-        subscribers = [
-            Subscriber(row[COOKIE], address(row[PEER]), row[BYTES_ACKED], row[SEND_QUEUE]) for row in publish
-        ]
+        subscribers = [(row[COOKIE], row[PEER], row[BYTES_ACKED], row[SEND_QUEUE]) for row in publish]
         self._ledger.observe(subscribers, self._stream.position, self._stream.position, snapshot.taken)
         if self._ledger.dropped_messages:
             raise RuntimeError(f"{self._ledger.dropped_messages} drops were counted where there were none")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
 from salt_exporter.analysis.evidence import Delivery
 from salt_exporter.analysis.frames import Frames
-from salt_exporter.analysis.ledger import HANDSHAKE, SETTLE, Ledger, Subscriber
+from salt_exporter.analysis.ledger import HANDSHAKE, SETTLE, Ledger
 from salt_exporter.analysis.stream import Stream
 from salt_exporter.errors import SourceError
 from salt_exporter.kernel.inet_diag import (
@@ -20,11 +20,12 @@ from salt_exporter.kernel.inet_diag import (
     PEER,
     SEND_QUEUE,
     STATE,
-    address,
 )
 from salt_exporter.sampler import PUBLISH
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from salt_exporter.master.settings import MasterSettings, SettingsSource
     from salt_exporter.probes.publish import PublishProbe
     from salt_exporter.sampler import Sampler, Snapshot
@@ -37,18 +38,18 @@ _SUBSCRIBED_AFTER: Final = 1.0
 class Figures:
     """What the ledger says at one moment."""
 
-    published_messages: int
-    published_bytes: int
-    queued_messages_max: int
-    hwm_ratio: float
-    behind: int
-    stalled: int
-    dropped_messages: int
-    dropped_bytes: int
-    dropped_by_peer: dict[bytes, int]
-    lost_on_close_messages: int
-    lost_on_close_bytes: int
-    frames_missing: int
+    published_messages: int = 0
+    published_bytes: int = 0
+    queued_messages_max: int = 0
+    hwm_ratio: float = 0.0
+    behind: int = 0
+    stalled: int = 0
+    dropped_messages: int = 0
+    dropped_bytes: int = 0
+    dropped_by_peer: Mapping[bytes, int] = field(default_factory=dict)
+    lost_on_close_messages: int = 0
+    lost_on_close_bytes: int = 0
+    frames_missing: int = 0
 
 
 class PublisherWatch:
@@ -61,6 +62,7 @@ class PublisherWatch:
         self._probe: PublishProbe | None = None
         self._ledger = Ledger(self._stream, hwm=0)
         self._frames = Frames(self._stream)
+        self._figures = Figures()  # of the last observation: nobody who asks waits for the next one
         self._lock = threading.Lock()
         self._since = float("inf")  # of the subscription that the ledger's accounts rest on
 
@@ -91,7 +93,7 @@ class PublisherWatch:
             return  # this process gets too little time to know what has been published; the next sample tells as much
         before, after = self._stream.position_at(snapshot.taken - SETTLE), self._stream.position
         subscribers = [
-            Subscriber(row[COOKIE], address(row[PEER]), row[BYTES_ACKED], row[SEND_QUEUE])
+            (row[COOKIE], row[PEER], row[BYTES_ACKED], row[SEND_QUEUE])
             for row in snapshot.connections[PUBLISH]
             # Before the master has its subscription a connection gets nothing, and nothing is dropped for it.
             if row[STATE] == ESTABLISHED and row[BYTES_RECEIVED] > HANDSHAKE
@@ -107,6 +109,7 @@ class PublisherWatch:
             self._ledger.heartbeat = settings.options.get("zmq_heartbeat_ivl", 0.0) / 1000
             self._ledger.observe(subscribers, before, after, snapshot.taken)
             self._frames.settle(snapshot.taken)
+            self._figures = self._newest_figures()
 
     def published(self, jobs: int, now: float) -> None:
         """Take that the bus has told of so many jobs at `now` (monotonic)."""
@@ -133,23 +136,28 @@ class PublisherWatch:
         """Return what the ledger says now. Raises SourceError where it cannot know."""
         if problem := self.problem():
             raise SourceError(problem)
-        with self._lock:
-            ledger = self._ledger
-            accounts = ledger.accounts.values()
-            return Figures(
-                published_messages=self._stream.messages,
-                published_bytes=self._stream.position,
-                queued_messages_max=max((account.queued_messages for account in accounts), default=0),
-                hwm_ratio=max((account.fill for account in accounts), default=0.0),
-                behind=sum(account.queued_messages > 0 for account in accounts),
-                stalled=sum(account.stalled for account in accounts),
-                dropped_messages=ledger.dropped_messages,
-                dropped_bytes=ledger.dropped_bytes,
-                dropped_by_peer=ledger.dropped_by_peer.copy(),
-                lost_on_close_messages=ledger.lost_on_close_messages,
-                lost_on_close_bytes=ledger.lost_on_close_bytes,
-                frames_missing=self._frames.missing,
-            )
+        return replace(
+            self._figures,
+            published_messages=self._stream.messages,
+            published_bytes=self._stream.position,
+            frames_missing=self._frames.missing,
+        )
+
+    def _newest_figures(self) -> Figures:
+        ledger = self._ledger
+        # Few of thousands are.
+        busy = [account for account in ledger.accounts.values() if account.queued_messages or account.stalled]
+        return Figures(
+            queued_messages_max=max((account.queued_messages for account in busy), default=0),
+            hwm_ratio=max((account.fill for account in busy), default=0.0),
+            behind=sum(account.queued_messages > 0 for account in busy),
+            stalled=sum(account.stalled for account in busy),
+            dropped_messages=ledger.dropped_messages,
+            dropped_bytes=ledger.dropped_bytes,
+            dropped_by_peer=ledger.dropped_by_peer.copy(),
+            lost_on_close_messages=ledger.lost_on_close_messages,
+            lost_on_close_bytes=ledger.lost_on_close_bytes,
+        )
 
     def delivery(self, cookie: int, time: float) -> Delivery:
         """Tell about one connection, as of what was published at `time` (monotonic)."""

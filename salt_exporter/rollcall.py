@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 # A healthy subscriber answers each heartbeat; half an interval more allows for the way there and back.
 _HEARTBEATS: Final = 1.5
+_OLD: Final = 30.0  # seconds after which who was present is news to nobody
 
 
 class RollCall:
@@ -53,7 +54,9 @@ class RollCall:
         self._keys = KeyStore()
         self._tracker = PresenceTracker(recent)
         self._basis: tuple[object, ...] = ()  # what `newest` was decided from
-        self._lock = threading.Lock()  # of what _keys, _tracker and `newest` remember
+        self._decided = 0.0  # when that snapshot was taken (monotonic)
+        self._reading = threading.Lock()  # of what _keys remembers
+        self._deciding = threading.Lock()  # of what _tracker and `newest` remember
         self._refreshing = threading.Lock()
         self._index_problem = ""  # why addresses are not known: one sentence
 
@@ -65,13 +68,14 @@ class RollCall:
                 f"the master keeps its keys with keys.cache_driver: {settings.keys_driver}, which cannot be read: "
                 "only localfs_key is supported"
             )
-        with self._lock:
+        with self._reading:
             return self._keys.read(settings.pki_dir)
 
     def presence(self) -> Presence:
         """Return who is present: decided once for each snapshot, and when keys or cached grains have changed.
 
-        Signs of life are those of that moment, so as old as the snapshot at most.
+        Signs of life are those of that moment, so as old as the snapshot at most. While the next one is being decided
+        nobody waits for it.
         """
         if self.refreshed is None and not self._index_problem:
             self.refresh()
@@ -86,14 +90,17 @@ class RollCall:
             self.own_addresses,
         )
         basis = snapshot, silent, addresses, own, accepted
-        with self._lock:
+        newest = self.newest
+        if newest is not None and self._deciding.locked() and snapshot.taken - self._decided < _OLD:
+            return newest
+        with self._deciding:
             if self.newest is None or basis != self._basis:
                 peers = publish_peers(snapshot, silent)
                 seen = self._last_seen()
                 self.newest = self._tracker.decide(
                     accepted, addresses.by_minion, addresses.by_address, peers, own, seen, time.time()
                 )
-                self._basis = basis
+                self._basis, self._decided = basis, snapshot.taken
             return self.newest
 
     def refresh(self) -> None:

@@ -25,7 +25,6 @@ from salt_exporter.kernel.inet_diag import (
     STATE,
     STATES,
     TIMER,
-    address,
 )
 from salt_exporter.probes import SOURCE
 
@@ -51,8 +50,7 @@ _COSTS: Final = 20
 # Intervals after which a snapshot is too old: the sampler's own thread may be a little late, and whoever asks just then
 # should not have to look in its stead.
 _GRACE: Final = 1.5
-# As the kernel gives it for an IPv4 socket and for an IPv6 one.
-_PROBES: Final = tuple(prefix + socket.inet_aton(SOURCE) for prefix in (b"", bytes(10) + b"\xff\xff"))
+_PROBES: Final = socket.inet_aton(SOURCE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,7 +149,7 @@ class Sampler:
         connections: dict[str, list[Row]] = {channel: [] for channel in CHANNELS}
         own = {(peer, socket.htons(port)) for peer, port in self.own.copy()}
         for row in table.connections:
-            if row[PEER] not in _PROBES and (address(row[PEER]), row[PEER_PORT]) not in own:
+            if row[PEER] != _PROBES and (row[PEER], row[PEER_PORT]) not in own:
                 connections[by_port[row[LOCAL_PORT]]].append(row)
         listeners: dict[str, list[Listener]] = {channel: [] for channel in CHANNELS}
         for listener in table.listeners:
@@ -168,10 +166,9 @@ def publish_peers(snapshot: Snapshot, silent_after: float | None) -> Peers:
     sends none), or when what was sent has been repeated `_LOST_AFTER` times without an acknowledgement.
     """
     established = [row for row in snapshot.connections[PUBLISH] if row[STATE] == ESTABLISHED]
-    peers = [address(row[PEER]) for row in established]
+    peers = [row[PEER] for row in established]
     connections = Counter(peers)
-    limit = silent_after * 1000 if silent_after else inf
-    # As _is_silent has it, without a call for each of thousands.
+    limit = _milliseconds(silent_after)
     silent = Counter(
         peer
         for peer, row in zip(peers, established, strict=True)
@@ -186,7 +183,7 @@ def reaching_peers(snapshot: Snapshot) -> frozenset[bytes]:
     Those to a SYN (the connection stays in SYN_RECV), or data that has been sent again without an acknowledgement.
     """
     return frozenset(
-        address(row[PEER])
+        row[PEER]
         for row in snapshot.connections[REQUEST]
         if row[STATE] in _OPENING or (row[SEND_QUEUE] and _repeats(row) > 1)
     )
@@ -198,8 +195,9 @@ def _repeats(row: Row) -> int:
 
 def silent_subscribers(snapshot: Snapshot, silent_after: float | None) -> int:
     """Count the connections to the publish port that have sent nothing for `silent_after` seconds, as above."""
-    return sum(row[STATE] == ESTABLISHED and _is_silent(row, silent_after) for row in snapshot.connections[PUBLISH])
+    limit = _milliseconds(silent_after)
+    return sum(row[LAST_RECEIVED_MS] > limit and row[STATE] == ESTABLISHED for row in snapshot.connections[PUBLISH])
 
 
-def _is_silent(row: Row, silent_after: float | None) -> bool:
-    return bool(silent_after and row[LAST_RECEIVED_MS] > silent_after * 1000)
+def _milliseconds(silent_after: float | None) -> float:
+    return silent_after * 1000 if silent_after else inf

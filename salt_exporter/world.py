@@ -14,7 +14,7 @@ from salt_exporter.analysis.deadlines import Deadlines
 from salt_exporter.analysis.evidence import Scene
 from salt_exporter.analysis.jobs import JobLedger
 from salt_exporter.analysis.presence import NOT_PRESENT
-from salt_exporter.analysis.requests import Client, Requests
+from salt_exporter.analysis.requests import Requests
 from salt_exporter.analysis.subscriptions import Subscriptions
 from salt_exporter.closing import Closer
 from salt_exporter.errors import SourceError
@@ -184,7 +184,7 @@ class World:
         if settings.transport != "zeromq":  # others frame in their own way
             return
         clients = (
-            Client(row[COOKIE], row[BYTES_RECEIVED], row[BYTES_ACKED] + row[SEND_QUEUE], row[LAST_RECEIVED_MS] / 1000)
+            (row[COOKIE], row[BYTES_RECEIVED], row[BYTES_ACKED] + row[SEND_QUEUE], row[LAST_RECEIVED_MS] / 1000)
             for row in snapshot.connections[REQUEST]
             if row[STATE] == ESTABLISHED
         )

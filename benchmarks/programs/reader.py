@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 import msgpack
 
-from salt_exporter.allocator import return_memory
 from salt_exporter.analysis.activity import Activity
 from salt_exporter.analysis.deadlines import Deadlines
 from salt_exporter.analysis.jobs import JobLedger
 from salt_exporter.intake import Intake
 from salt_exporter.master.bus import BusAddress, BusReader
+from salt_exporter.memory import return_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -36,8 +36,8 @@ class Churn:
         self._live = live
         if before is None:  # those that were there before us did not open now
             return
-        new = live.keys() - before.keys()
-        self.opened += len(new)
-        self.closed += len(before.keys() - live.keys())
+        if live.keys() != before.keys():
+            self.opened += len(live.keys() - before.keys())
+            self.closed += len(before.keys() - live.keys())
         # A connection that the master has closed stays a while, with its cookie but without its counters.
-        self.retransmitted_bytes += sum(max(0, sent - before.get(cookie, 0)) for cookie, sent in live.items() if sent)
+        self.retransmitted_bytes += sum([max(0, sent - before.get(cookie, 0)) for cookie, sent in live.items() if sent])

@@ -113,8 +113,8 @@ class Ledger:
         self._begin = self.stream.position
         self._seen = None
 
-    def observe(self, subscribers: Iterable[Subscriber], before: int, after: int, now: float) -> None:
-        """Take the connections of a dump at `now` (monotonic).
+    def observe(self, subscribers: Iterable[tuple[int, bytes, int, int]], before: int, after: int, now: float) -> None:
+        """Take the connections of a dump at `now` (monotonic), plain tuples shaped like Subscriber.
 
         `before` and `after` are the stream's positions SETTLE seconds before and after it.
         """

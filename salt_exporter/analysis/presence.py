@@ -97,8 +97,8 @@ class Presence:
     @cached_property
     def _by_state(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {state: [] for state in STATES}
-        for minion in sorted(self.verdicts):
-            found[self.verdicts[minion].state].append(minion)
+        for minion, verdict in self.verdicts.items():
+            found[verdict.state].append(minion)
         return found
 
 

@@ -81,8 +81,11 @@ class Requests:
     _accounts: dict[int, _Account] = field(default_factory=dict)
     _seen: float | None = None  # when the newest sample was taken
 
-    def observe(self, clients: Iterable[Client], now: float, heartbeat: float) -> None:
-        """Take the connections of a sample at `now`; `heartbeat` is the interval in seconds, above 0."""
+    def observe(self, clients: Iterable[tuple[int, int, int, float]], now: float, heartbeat: float) -> None:
+        """Take the connections of a sample at `now`, plain tuples shaped like Client.
+
+        `heartbeat` is the interval in seconds, above 0.
+        """
         if self._seen is None:  # who has asked what before we came is not known
             self._accounts = {cookie: _Account(received, sent) for cookie, received, sent, _quiet in clients}
             self._seen = now

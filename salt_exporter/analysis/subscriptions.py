@@ -21,7 +21,6 @@ from salt_exporter.kernel.inet_diag import (
     SEND_QUEUE,
     STATE,
     TIMER,
-    address,
 )
 
 if TYPE_CHECKING:
@@ -74,16 +73,20 @@ class Subscriptions:
             self._take(live, taken)
 
     def _take(self, live: dict[int, Row], taken: float) -> None:
+        if live.keys() != self._live.keys():
+            self._compare(live, taken)
+        self.began = min(self.began, taken)
+        self._live, self._live_by_peer, self.newest = live, None, taken
+        self._forget(taken)
+
+    def _compare(self, live: dict[int, Row], taken: float) -> None:
         if self.began < inf:
             for cookie in live.keys() - self._live.keys():
                 self._opened[cookie] = taken
-        self.began = min(self.began, taken)
         for cookie in self._live.keys() - live.keys():
             row = self._live[cookie]
-            self._end(address(row[PEER]), self._life(row, gone=taken))
+            self._end(row[PEER], self._life(row, gone=taken))
             self._opened.pop(cookie, None)
-        self._live, self._live_by_peer, self.newest = live, None, taken
-        self._forget(taken)
 
     def at(self, addresses: Collection[bytes], time: float) -> list[Life]:
         """Return the connections from these addresses that were there at a time, those that still are first."""
@@ -112,7 +115,7 @@ class Subscriptions:
         if self._live_by_peer is None:
             self._live_by_peer = {}
             for row in self._live.values():
-                self._live_by_peer.setdefault(address(row[PEER]), []).append(row)
+                self._live_by_peer.setdefault(row[PEER], []).append(row)
         return self._live_by_peer
 
     def _end(self, peer: bytes, life: Life) -> None:

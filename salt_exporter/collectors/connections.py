@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from salt_exporter.kernel.inet_diag import ESTABLISHED, PEER, STATE, STATES, address
+from salt_exporter.kernel.inet_diag import ESTABLISHED, PEER, STATE, STATES
 from salt_exporter.kernel.netstat import tcp_ext
 from salt_exporter.metric import Metric, Sample, counter, gauge
 from salt_exporter.sampler import CHANNELS
@@ -92,7 +92,7 @@ class ConnectionsCollector:
             states = Counter(STATES.get(row[STATE], "close") for row in rows)
             for state in (*_STATES, *(states.keys() - set(_STATES))):
                 yield CONNECTIONS(states[state], channel=channel, state=state)
-            yield PEERS(len({address(row[PEER]) for row in rows if row[STATE] == ESTABLISHED}), channel=channel)
+            yield PEERS(len({row[PEER] for row in rows if row[STATE] == ESTABLISHED}), channel=channel)
             churn = sampler.churn[channel]
             yield OPENED(churn.opened, channel=channel)
             yield CLOSED(churn.closed, channel=channel)

@@ -79,7 +79,7 @@ class Connection(NamedTuple):
     retransmits: int  # how often that timer has gone off without an answer
     local_port: int
     peer_port: int
-    peer: bytes  # 4 bytes or, for IPv6, 16; a v4-mapped peer still has 16, see `address`
+    peer: bytes  # in network order: 4 bytes, of a v4-mapped peer too, or 16 for IPv6
     cookie: int  # the kernel's identity of the socket: never reused, as ports are
     receive_queue: int  # bytes received and not yet read by the process
     send_queue: int  # bytes written by the process and not yet acknowledged
@@ -107,11 +107,6 @@ class Listener(NamedTuple):
     accept_queue: int  # connections that wait to be accepted
     accept_limit: int  # the backlog the kernel holds: min(listen(), net.core.somaxconn)
     inode: int
-
-
-def address(peer: bytes) -> bytes:
-    """Return a peer's address in network order, 4 or 16 bytes, a v4-mapped one as the 4 of IPv4."""
-    return peer[12:] if len(peer) == 16 and peer.startswith(_MAPPED) else peer
 
 
 def dump_request(family: int, ports: Collection[int], states: int = ALL_STATES, *, info: bool = True) -> bytes:
@@ -180,7 +175,8 @@ class Dump(Answer):
         if LISTEN in states:
             count = states.index(LISTEN)
         run = view[: count * length]
-        self.connections.extend(_row(self._family, length, info).iter_unpack(run))
+        rows = _row(self._family, length, info).iter_unpack(run)
+        self.connections.extend(rows if self._family == socket.AF_INET else map(_unmapped, rows))
         return len(run)
 
     def _add(self, message: memoryview) -> None:
@@ -202,7 +198,13 @@ class Dump(Answer):
                 )
             )
         else:
-            self.connections.append(fields)
+            self.connections.append(_unmapped(fields))
+
+
+def _unmapped(row: Row) -> Row:
+    """Return a row with the 4 bytes of a peer's IPv4 address where an IPv6 socket has it mapped."""
+    peer = row[PEER]
+    return (*row[:PEER], peer[12:], *row[PEER + 1 :]) if peer.startswith(_MAPPED) else row
 
 
 def _info_offset(message: memoryview) -> int:

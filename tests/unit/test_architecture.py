@@ -49,7 +49,7 @@ ROOMS: dict[str, set[str]] = {
     "web": {"version", "scrape", "exposition", "web_config"},
     "server": set(),
     "notify": set(),
-    "allocator": set(),
+    "memory": set(),
     # what a person starts
     "commands": {
         *("errors", "config", "metric", "journal", "analysis", "sampler", "rollcall", "world"),
@@ -74,7 +74,7 @@ ROOMS: dict[str, set[str]] = {
         "web_config",
         "server",
         "notify",
-        "allocator",
+        "memory",
         "api",
         "status",
     },

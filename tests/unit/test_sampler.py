@@ -162,9 +162,9 @@ def test_each_snapshot_counts_once(clock: Callable[[float], None]) -> None:
 def test_own_connections_are_left_out() -> None:
     """What the exporter itself has opened, told by address and port, is no minion and no churn."""
     probe = connection("10.0.0.2", peer_port=5000, cookie=1)
-    mapped = connection("::ffff:10.0.0.2", peer_port=5001, cookie=2)
+    ours = connection("10.0.0.2", peer_port=5001, cookie=2)
     same_port, same_address = connection("10.0.0.3", peer_port=5000), connection("10.0.0.2", peer_port=5002)
-    sampler = Sampler(Kernel(table(probe, mapped, same_port, same_address)), lambda: PORTS, 5.0)
+    sampler = Sampler(Kernel(table(probe, ours, same_port, same_address)), lambda: PORTS, 5.0)
     sampler.own |= {(peer("10.0.0.2"), 5000), (peer("10.0.0.2"), 5001)}
 
     assert [same_port, same_address] == sampler.snapshot().connections[PUBLISH]
@@ -227,11 +227,11 @@ def snapshot(*connections: Connection) -> Snapshot:
 
 
 def test_peers_are_the_established_connections_by_address() -> None:
-    """Each established connection to the publish port counts for its address, mapped ones for the IPv4 they are."""
+    """Each established connection to the publish port counts for its address."""
     peers = publish_peers(
         snapshot(
             connection("10.0.0.1"),
-            connection("::ffff:10.0.0.1", peer_port=40001),
+            connection("10.0.0.1", peer_port=40001),
             connection("fd00::1"),
             connection("10.0.0.2", state=TIME_WAIT),
             connection("10.0.0.3", state=8),  # CLOSE_WAIT: the minion has closed it
@@ -290,7 +290,7 @@ SYN_RECV, NEW_SYN_RECV = 3, 12
 def test_whoever_tries_in_vain_to_reach_the_request_port(fields: dict[str, int], *, reaching: bool) -> None:
     """Answers of the master that nobody acknowledges tell that packets get through in one direction only."""
     others: list[Row] = [connection("10.0.0.2", PORTS[1], peer_port=5)]
-    rows: list[Row] = [*others, connection("::ffff:10.0.0.1", PORTS[1], **fields)]
+    rows: list[Row] = [*others, connection("10.0.0.1", PORTS[1], **fields)]
     found = reaching_peers(Snapshot(0.0, {PUBLISH: rows, REQUEST: rows}, {}))
 
     assert ({peer("10.0.0.1")} if reaching else set()) == found

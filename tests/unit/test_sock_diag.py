@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from salt_exporter.errors import SourceError
-from salt_exporter.kernel.inet_diag import ALL_STATES, ESTABLISHED, LISTEN, STATES, TIME_WAIT, Connection, address
+from salt_exporter.kernel.inet_diag import ALL_STATES, ESTABLISHED, LISTEN, STATES, TIME_WAIT, Connection
 from salt_exporter.kernel.sock_diag import tcp_sockets
 from tests.unit.tools import recorded_chunks, unprivileged, wait_until
 
@@ -130,8 +130,7 @@ def test_ipv4_clients_of_a_socket_for_both_families() -> None:
         server.connect("127.0.0.5")
         server.connect("::1")
 
-        assert {"127.0.0.5", "::1"} == {str(ipaddress.ip_address(address(row.peer))) for row in rows(server)}
-        assert {16} == {len(row.peer) for row in rows(server)}
+        assert {"127.0.0.5", "::1"} == {str(ipaddress.ip_address(row.peer)) for row in rows(server)}
 
 
 def test_closed_connection_is_remembered_in_time_wait() -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import threading
 import time
 from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from salt_exporter.kernel.sock_diag import SocketTable
 from salt_exporter.master import settings
 from salt_exporter.master.events import Event, JobNew
 from salt_exporter.rollcall import silent_after
+from salt_exporter.sampler import publish_peers
 from salt_exporter.world import World
 from tests.unit.salts import RAW
 from tests.unit.tools import public_folder, unprivileged, wait_until
@@ -31,6 +34,9 @@ from tests.unit.tools import public_folder, unprivileged, wait_until
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
+
+    from salt_exporter.analysis.presence import Peers
+    from salt_exporter.sampler import Snapshot
 
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can take rights from itself")
 Interface = namedtuple("Interface", "family address")  # as psutil tells them  # noqa: PYI024
@@ -154,6 +160,30 @@ def test_presence_is_decided_once_for_each_snapshot(master: Master) -> None:
     master.accept("web2", "10.0.0.2")
     world.refresh()
     assert {"web1": NOT_PRESENT, "web2": PRESENT} == states(world)
+
+
+def test_nobody_waits_while_presence_is_decided(master: Master, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was decided last is good enough meanwhile, unless that is long ago."""
+    master.accept("web1", "10.0.0.1")
+    before = world.presence()
+    decides, go_on = threading.Event(), threading.Event()
+
+    def slow_peers(snapshot: Snapshot, silent_after: float | None) -> Peers:
+        decides.set()
+        assert go_on.wait(60)
+        return publish_peers(snapshot, silent_after)
+
+    monkeypatch.setattr(rollcall, "publish_peers", slow_peers)
+    with ThreadPoolExecutor(2) as threads:
+        newer = threads.submit(world.presence)
+        assert decides.wait(60)
+        assert before is world.presence()
+        monkeypatch.setattr(rollcall, "_OLD", 0.0)
+        waits = threads.submit(world.presence)
+        assert not wait([waits], timeout=0.2).done
+        go_on.set()
+        assert before is not newer.result()
+        assert before is not waits.result()
 
 
 def test_local_minion_is_told_by_the_hosts_addresses(master: Master, world: World) -> None:
