@@ -1,7 +1,8 @@
 """Whether the tests of `salt_exporter/analysis/` would notice a fault: `python -m tests.mutation ledger pipe`.
 
 Seeds faults into a copy of a module, one at a time, and runs the unit tests that reach it. Prints how many were noticed
-and which were not. Some of those cannot be: `now < end` and `now <= end` are the same for moments that no clock shows.
+and which were not. Moved boundaries are counted apart, for many of them are no faults: `now < end` and `now <= end` are
+the same for moments that no clock shows.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _ANALYSIS: Final = Path("salt_exporter/analysis")
 _NEEDED: Final = ("salt_exporter", "tests", "pyproject.toml")
 _PATIENCE: Final = 300  # seconds until a fault that makes an endless loop counts as noticed
 _PAIRS: Final[list[tuple[type[ast.AST], type[ast.AST]]]] = [
-    (ast.Lt, ast.LtE),
-    (ast.Gt, ast.GtE),
+    (ast.Lt, ast.GtE),
+    (ast.Gt, ast.LtE),
     (ast.Eq, ast.NotEq),
     (ast.Is, ast.IsNot),
     (ast.In, ast.NotIn),
@@ -39,6 +40,7 @@ _PAIRS: Final[list[tuple[type[ast.AST], type[ast.AST]]]] = [
     (ast.LShift, ast.RShift),
 ]
 _SWAPS: Final = dict(_PAIRS) | {second: first for first, second in _PAIRS} | {ast.Div: ast.Mult}
+_MOVED: Final[dict[type[ast.AST], type[ast.AST]]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt}
 _SWAPPED_CALLS: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 
@@ -48,6 +50,7 @@ class Fault(NamedTuple):
     node: ast.expr | ast.stmt
     field: str
     value: object
+    boundary: bool = False  # is only moved by it
 
     def seeded(self, tree: ast.Module) -> tuple[str, str]:
         """Return the module's text with this fault, and what it is in a line."""
@@ -76,6 +79,8 @@ def _of(node: ast.AST) -> Iterator[Fault]:
     match node:
         case ast.Compare(ops=[operator, *more]) if type(operator) in _SWAPS:
             yield Fault(node, "ops", [_SWAPS[type(operator)](), *more])
+            if type(operator) in _MOVED:
+                yield Fault(node, "ops", [_MOVED[type(operator)](), *more], boundary=True)
         case ast.BinOp(op=operator) | ast.AugAssign(op=operator) | ast.BoolOp(op=operator) if type(operator) in _SWAPS:
             yield Fault(node, "op", _SWAPS[type(operator)]())
         case ast.If(test=test) | ast.IfExp(test=test) | ast.While(test=test):
@@ -160,11 +165,18 @@ def examine(module: str, copies: _Copies, workers: ThreadPoolExecutor, number: i
     tree = ast.parse(right)
     possible = list(faults(tree))
     chosen = random.Random(seed).sample(possible, min(number, len(possible)))  # noqa: S311 - which ones is no secret
-    seeded = [fault.seeded(tree) for fault in chosen]
-    noticed = list(workers.map(lambda fault: copies.notices(module, fault[0], tests), seeded))
-    unnoticed = sorted(what for (_, what), known in zip(seeded, noticed, strict=True) if not known)
-    lines = [f"{module}: {sum(noticed)} of {len(noticed)} faults noticed, of {len(possible)} possible ones"]
-    return "\n  ".join([*lines, *unnoticed])
+    texts = [fault.seeded(tree) for fault in chosen]
+    noticed = list(workers.map(lambda text: copies.notices(module, text[0], tests), texts))
+    lines = [f"{module}: {len(possible)} faults can be seeded"]
+    for boundary, kind in ((False, "faults"), (True, "moved boundaries")):
+        seen = [
+            (known, what)
+            for fault, known, (_, what) in zip(chosen, noticed, texts, strict=True)
+            if fault.boundary == boundary
+        ]
+        lines.append(f"  {sum(known for known, _ in seen)} of {len(seen)} {kind} noticed")
+        lines += sorted(f"    {what}" for known, what in seen if not known)
+    return "\n".join(lines)
 
 
 def _main() -> None:
