@@ -20,7 +20,7 @@ _GET = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlop
 # Shorter than the defaults, for nobody waits for a test; what they bound is the same.
 SETTINGS = (
     *("--sampler.interval=500ms", "--presence.refresh=1s", "--jobs.deadline=6s"),
-    "--jobs.deadlines=test.echo=10s,test.storm=2m",
+    "--jobs.deadlines=test.echo=10s,test.storm=2m,test.cross_test=15s",
     *("--probe.request-interval=1s", "--probe.request-timeout=1s"),
 )
 
