@@ -40,7 +40,7 @@ _DRAIN: Final = 10.0  # seconds that scrapes under way have to finish when we ar
 _STOP: Final = 3.0  # and those who watch the master
 # Seconds for which a thread that computes holds up the others; Python's 5 ms add up where scrapes and the bus reader
 # have to take turns with whoever follows thousands of connections.
-_TURN: Final = 0.001
+_TURN: Final = 0.0002
 # Without one of these the exporter says nothing true any more.
 _VITAL: Final = frozenset(("bus-receive", "bus-deliver", "housekeeper", "sampler"))
 _RELOADABLE: Final = frozenset(("log.level", "log.format"))

@@ -61,7 +61,7 @@ _HEAD: Final[dict[int, str]] = {
     socket.AF_INET6: "=16xxBBBHH16x16s4xQ4xII4xI",
 }
 # The bytes of `tcp_info` up to and including tcpi_bytes_retrans (Linux 4.19).
-_INFO = "52xI64xQQ8xI28xQ24xQ"
+_INFO = "52xI64xQQ72xQ"
 _INFO_SIZE: Final = struct.calcsize("=" + _INFO)
 _MAPPED: Final = bytes(10) + b"\xff\xff"
 
@@ -87,14 +87,12 @@ class Connection(NamedTuple):
     last_received_ms: int
     bytes_acked: int
     bytes_received: int
-    notsent_bytes: int
-    rwnd_limited_us: int
     bytes_retransmitted: int
 
 
 # Indices into such a tuple.
 STATE, TIMER, RETRANSMITS, LOCAL_PORT, PEER_PORT, PEER, COOKIE, RECEIVE_QUEUE, SEND_QUEUE, INODE = range(10)
-LAST_RECEIVED_MS, BYTES_ACKED, BYTES_RECEIVED, NOTSENT_BYTES, RWND_LIMITED_US, BYTES_RETRANSMITTED = range(10, 16)
+LAST_RECEIVED_MS, BYTES_ACKED, BYTES_RECEIVED, BYTES_RETRANSMITTED = range(10, 14)
 
 # A row of a dump, shaped like Connection.
 Row = tuple[Any, ...]
@@ -186,7 +184,7 @@ class Dump(Answer):
         if info:
             fields = _row(self._family, len(message), info).unpack(message)
         else:  # a socket without tcp_info (TIME_WAIT, SYN_RECV): what it lacks is 0
-            fields = (*_head(self._family).unpack_from(message), 0, 0, 0, 0, 0, 0)
+            fields = (*_head(self._family).unpack_from(message), 0, 0, 0, 0)
         if fields[0] == LISTEN:
             connection = Connection._make(fields)
             self.listeners.append(

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 FIN_WAIT_2 = 5
-_MADE = Connection._make([0] * 16)
+_MADE = Connection._make([0] * len(Connection._fields))
 
 
 def connection(cookie: int, state: int = ESTABLISHED, retransmitted: int = 0, port: int = 40000) -> Connection:

@@ -23,7 +23,7 @@ WALL = 1_800_000_000.0  # Unix seconds when the job is closed
 RETRANSMISSION = 1
 OWN, OTHER, SHARED, HOST = (socket.inet_aton(text) for text in ("10.0.0.1", "10.0.0.2", "172.17.0.1", "10.0.0.5"))
 LOOPBACK = socket.inet_aton("127.0.0.1")
-_MADE = Connection._make([0] * 16)._replace(state=ESTABLISHED)
+_MADE = Connection._make([0] * len(Connection._fields))._replace(state=ESTABLISHED)
 _FINE = Delivery(dropped=False, queued=0, stalled=False)
 
 

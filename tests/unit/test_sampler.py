@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 PORTS = (15001, 15002)
 RETRANSMISSION, KEEPALIVE, PROBE = 1, 2, 4
-_MADE = Connection._make([0] * 16)._replace(state=ESTABLISHED)
+_MADE = Connection._make([0] * len(Connection._fields))._replace(state=ESTABLISHED)
 
 
 def peer(text: str) -> bytes:

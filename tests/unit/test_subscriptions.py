@@ -15,7 +15,7 @@ from salt_exporter.kernel.inet_diag import ESTABLISHED, Connection
 
 FIN_WAIT_1, RETRANSMISSION, PROBE = 4, 1, 4
 A, B = socket.inet_aton("10.0.0.1"), socket.inet_aton("10.0.0.2")
-_MADE = Connection._make([0] * 16)._replace(state=ESTABLISHED, peer=A)
+_MADE = Connection._make([0] * len(Connection._fields))._replace(state=ESTABLISHED, peer=A)
 
 
 def row(cookie: int, peer: bytes = A, **fields: int) -> Connection:

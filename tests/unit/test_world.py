@@ -79,7 +79,7 @@ class Master:
 
     def connect(self, address: str, last_received_ms: int = 0) -> None:
         """Let somebody connect to the publish port."""
-        row = Connection._make([0] * 16)
+        row = Connection._make([0] * len(Connection._fields))
         self.connections.append(
             row._replace(
                 state=ESTABLISHED,
