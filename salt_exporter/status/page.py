@@ -15,7 +15,6 @@ from salt_exporter import __version__
 from salt_exporter.exposition import compress
 from salt_exporter.status.gather import Gathering
 from salt_exporter.status.query import parse
-from salt_exporter.status.view import view
 from salt_exporter.web import HEADERS, Handler
 
 if TYPE_CHECKING:
@@ -48,6 +47,8 @@ def status_page(
 
 def render(situation: Situation, query: Query, telemetry_path: str) -> bytes:
     """Return the page."""
+    from salt_exporter.status.view import view  # noqa: PLC0415 - once somebody looks, as the templates
+
     said = view(situation, query)
     frame, sections = _templates()
     return frame.generate(
