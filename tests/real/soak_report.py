@@ -45,8 +45,8 @@ class Bound(NamedTuple):
         return max(self.absolute, self.relative * before)
 
 
-# Memory is handed out in arenas; a connection or a thread may be open at the moment; a minion that is away has series,
-# and so has a cause that is found for the first time: a leak would be one per job.
+# Memory is handed out in arenas; a connection or a thread may be open at the moment; a minion that is away has series:
+# a leak would be one per job.
 BOUNDS = {
     "rss": Bound("resident memory, MB", 3.0, 0.05),
     "fds": Bound("open file descriptors", 3.0),
