@@ -113,7 +113,8 @@ class Arena:
 
     def losses(self, jid: str) -> dict[str, dict[str, Any]]:
         """Return the losses of a job by minion."""
-        return {loss["minion"]: loss for loss in json.loads(self.exporter.command("losses", "--json", "--jid", jid))}
+        found = json.loads(self.exporter.get(f"/api/v1/losses?jid={jid}"))["losses"]
+        return {loss["minion"]: loss for loss in found}
 
     def all_losses(self) -> list[dict[str, Any]]:
         """Return everything the journal holds."""

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.real.fetch import FetchError, fetch
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from salt_exporter.demo.lab import Lab
-
-_GET = "import sys, urllib.request; sys.stdout.buffer.write(urllib.request.urlopen(sys.argv[1], timeout=20).read())"
 
 # Shorter than the defaults, for nobody waits for a test; what they bound is the same.
 SETTINGS = (
@@ -93,8 +93,8 @@ class Exporter:
         return Metrics(self.get("/metrics"))
 
     def get(self, path: str, url: str = "") -> str:
-        """Return the body of a page, by default one of the exporter's."""
-        return self.run_beside(sys.executable, "-c", _GET, (url or self.url) + path)
+        """Return the body of a page, by default one of the exporter's. Raises FetchError."""
+        return fetch((url or self.url) + path, self._prefix)
 
     def command(self, *arguments: str) -> str:
         """Return what a command of the exporter prints, whatever its exit status."""
@@ -122,5 +122,5 @@ class Exporter:
     def _is_ready(self) -> bool:
         try:
             return "is ready" in self.get("/-/ready")
-        except subprocess.CalledProcessError:
+        except FetchError:
             return False

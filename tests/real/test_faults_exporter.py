@@ -17,6 +17,7 @@ import pytest
 
 from salt_exporter.master.titles import EVENT_PUBLISHER, role_of
 from tests.real.faults import DEADLINE, MINIONS, is_well, scene
+from tests.real.fetch import FetchError
 from tests.real.newest import newest_salt
 from tests.real.processes import stopped
 
@@ -237,7 +238,7 @@ def test_journal_damaged_while_running(place: Scene) -> None:
                 if path.suffix != ".sqlite-shm":
                     with path.open("r+b") as file:
                         file.write(os.urandom(path.stat().st_size))
-            with pytest.raises(subprocess.CalledProcessError):
+            with pytest.raises(FetchError):
                 place.losses()
             place.lab.wait("exporter", (place.state / "journal.sqlite.aside").exists, 20)
             jid = place.lose()
