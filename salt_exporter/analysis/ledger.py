@@ -119,7 +119,7 @@ class Ledger:
         `before` and `after` are the stream's positions SETTLE seconds before and after it.
         """
         known = self.accounts if self._seen is not None else {}
-        elapsed = now - self._seen if self._seen is not None else 0.0
+        elapsed = now - (now if self._seen is None else self._seen)
         pings = PING * ceil(elapsed / self.heartbeat) if self.heartbeat else 0
         sample = _Sample(now, before, after, pings, still=before == after == self._published)
         found: dict[int, Account] = {}
@@ -280,7 +280,7 @@ class Ledger:
         if account.origin is not None:
             account.origin += messages
         # Where the model saw none dropped they are somewhere among what was published since it last had everything.
-        self._remember(account.cookie, pipe.runs if pipe and pipe.runs else [range(begin, max(begin + 1, end))])
+        self._remember(account.cookie, pipe.runs if pipe and pipe.runs else [range(begin, end)])
         return messages, least
 
     def _pipe(self, account: Account, sample: _Sample, handed: int, *, empty: bool) -> Pipe:

@@ -189,6 +189,19 @@ def test_what_was_dropped_is_known_by_number(sizes: list[int]) -> None:
     assert [] == known(fast)
 
 
+def test_each_of_several_stalls_is_counted_to_the_last_message() -> None:
+    """Nothing of one stall is left over for the next."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    for _ in range(3):
+        slow.rate = 0
+        _publish(world, 100, _STEADY)
+        world.run(3)
+        assert world.ledger.dropped_messages > 0
+        world.settle()
+        _assert_counted(world, slow)
+
+
 def test_what_was_dropped_is_known_after_the_end() -> None:
     """A connection that was cut while messages were dropped for it still tells which."""
     world = _world(hwm=10)
@@ -228,6 +241,38 @@ def test_who_reads_slowly_is_not_stalled() -> None:
     new = world.connect()
     world.run(world.interval + 0.5)
     assert not world.ledger.accounts[new.cookie].stalled
+
+
+def test_what_is_only_under_way_does_not_wait() -> None:
+    """Bytes in the kernel's send queue are not in ZeroMQ's, nor has a connection that is new anything there."""
+    world = _world(hwm=10)
+    slow = _ready(world)
+    slow.rate = 0
+    world.publish(150_000)
+    world.run(3 * world.interval)
+    new = world.connect()
+    world.run(world.interval + 0.5)
+    assert world.ledger.accounts[slow.cookie].send_queue > 0
+    for connection in (slow, new):
+        account = world.ledger.accounts[connection.cookie]
+        assert (0, 0, 0.0) == (account.queued_messages, account.queued_bytes, account.fill)
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_seems_to_be_dropped_is_known_before_it_is_counted(ends: bool) -> None:  # noqa: FBT001
+    """Which messages were dropped is known before it is sure how many, while the connection is there and afterwards."""
+    world = _world(hwm=10, interval=0.2)
+    slow = _ready(world)
+    slow.rate = 0
+    while not slow.dropped:
+        world.publish(5_000)
+        world.run(0.7)
+    world.run(3)
+    assert 0 == world.ledger.dropped_messages
+    if ends:
+        _cut_off(world, slow)
+        assert 1 == world.ledger.dropped_messages
+    assert slow.dropped_numbers == [n for n in range(world.published) if world.ledger.has_dropped(slow.cookie, n)]
 
 
 def test_who_is_stalled_already_when_we_come_has_lost_nothing_yet() -> None:
@@ -364,6 +409,17 @@ def test_our_own_subscriber_misses_messages() -> None:
     _publish(world, 100, _MIXED)
     world.settle()
     _assert_counted(world, slow)
+
+
+def test_our_own_subscriber_misses_a_short_message() -> None:
+    """Heartbeats explain some bytes, but not as many as the shortest publication has."""
+    world = _world(hwm=10, heartbeat=10.0, interval=5.0)
+    _ready(world)
+    world.deaf = True
+    world.publish(250)
+    world.deaf = False
+    world.settle()
+    assert 1 == world.ledger.reference_gaps
 
 
 def test_our_own_subscriber_is_the_slow_one() -> None:
