@@ -69,7 +69,7 @@ def _member(masters: Masters, node: str, peer: str, folder: Path) -> Master:
         "cluster_pki_dir": str(folder / "pki"),
         # The member with the lowest address founds the cluster (Salt 3008, salt/channel/server.py): another one finds
         # it only if it listens by then, and has to listen itself when this time is over, or no minion is ever served.
-        "cluster_join_timeout": 15,
+        "cluster_join_timeout": 45,
         "timeout": 20,  # an answer may take a while; `salt` ends with the last one
     }
     (folder / "pki").mkdir(exist_ok=True)
