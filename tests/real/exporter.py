@@ -82,7 +82,7 @@ class Exporter:
         address = f"--web.listen-address={host}:{port}"
         program = [sys.executable, "-m", "salt_exporter"]
         lab.start("exporter", [*program, "serve", *self._config, *settings, address], prefix)
-        lab.wait("exporter", self._is_ready, 30)
+        lab.wait("exporter", self.is_ready, 30)
 
     def stop(self) -> None:
         """End the daemon as an operator would."""
@@ -119,7 +119,9 @@ class Exporter:
             time.sleep(0.3)
         return metrics
 
-    def _is_ready(self) -> bool:
+    def is_ready(self) -> bool:
+        """Tell whether it answers, and has looked at the master."""
+        """Tell whether it answers, and has looked at the master."""
         try:
             return "is ready" in self.get("/-/ready")
         except FetchError:

@@ -93,6 +93,7 @@ def test_no_descriptor_left(place: Scene) -> None:
             place.lab.wait("clients", lambda: place.tells(_REFUSING), 20)
             time.sleep(2)
             place.lab.stop("clients")
+        place.lab.wait("exporter", place.exporter.is_ready, 60)
         place.assert_counted(jids)
     assert 1 <= sum(_REFUSING in line for line in said) <= 3  # whenever it had been able to accept in between
     messages = Counter(re.search(r"component=.*", line)[0] for line in said)  # type: ignore[index] # each has one

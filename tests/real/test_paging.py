@@ -295,7 +295,7 @@ def test_exporter_killed(scene: Scene) -> None:
     page = scene.wait_told("pager", "firing", "SaltExporterDown")
     assert page["description"].startswith(f"Scrapes of {_INSTANCE} (job salt) fail.")
     scene.lab.restart("exporter")
-    scene.lab.wait("exporter", scene.exporter._is_ready, 30)
+    scene.lab.wait("exporter", scene.exporter.is_ready, 30)
     scene.wait_told("pager", "resolved", "SaltExporterDown")
     assert {"SaltExporterDown"} == _pages(scene)
 

@@ -182,7 +182,7 @@ def test_exporter_that_ends(exporter: Exporter, lab: Lab) -> None:
     exporter.stop()
     lines = exporter.run_beside("ss", "-Htn", "state", "established", "src", "127.0.0.2")
     lab.restart("exporter")
-    lab.wait("exporter", exporter._is_ready, 30)
+    lab.wait("exporter", exporter.is_ready, 30)
     assert "" == lines
     exporter.wait(_healthy, 20, "the master answers")
 
