@@ -121,7 +121,6 @@ class Exporter:
 
     def is_ready(self) -> bool:
         """Tell whether it answers, and has looked at the master."""
-        """Tell whether it answers, and has looked at the master."""
         try:
             return "is ready" in self.get("/-/ready")
         except FetchError:

@@ -27,8 +27,8 @@ from salt_exporter.demo.lab import Lab
 from tests.alerts.alertmanager import CONFIG
 from tests.alerts.rules import RULES
 from tests.real.conftest import GHOST_KEY
-from tests.real.conftest import _installed as installed
 from tests.real.exporter import Exporter
+from tests.real.newest import only_with_newest
 from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
@@ -44,8 +44,6 @@ pytestmark = [
     pytest.mark.skipif(None in _PROGRAMS.values(), reason="no prometheus or prometheus-alertmanager on the PATH"),
 ]
 
-# Read now: the exporter's tests run without its environment variables.
-_NEWEST = max(installed(), default="")
 _HOME = Path(__file__).with_name("programs")
 _NODE = "web2"  # where the ports of another master are free
 _MASTER_ADDRESS = "10.77.0.12"
@@ -194,8 +192,7 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(network: Network, salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Yield the scene, with every minion there and the first samples in Prometheus."""
-    if salt_line.name != _NEWEST:
-        pytest.skip(f"runs with Salt {_NEWEST} alone: the way of an alert is the same for all")
+    only_with_newest(salt_line, "the way of an alert is the same for all")
     folder = tmp_path_factory.mktemp("paging")
     prefix = network.prefix(_NODE)
     options = {"interface": "0.0.0.0", "pub_hwm": 10, "timeout": 2, "gather_job_timeout": 2}

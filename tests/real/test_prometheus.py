@@ -14,7 +14,7 @@ import pytest
 from grafana.generate import DASHBOARDS
 from tests.alerts.rules import RULES, alert_expressions
 from tests.grafana.expressions import annotation_expressions, may_be_empty, panel_expressions, panels
-from tests.real.newest import NEWEST
+from tests.real.newest import only_with_newest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -65,8 +65,7 @@ def prometheus(
     salt_line: SaltLine, exporter: Exporter, lab: Lab, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     """Yield a Prometheus that has scraped the exporter for some seconds, while jobs ran."""
-    if salt_line.name != NEWEST:
-        pytest.skip(f"runs with Salt {NEWEST} alone: what becomes of metrics is the same for all")
+    only_with_newest(salt_line, "what becomes of metrics is the same for all")
     folder = tmp_path_factory.mktemp("prometheus")
     config = folder / "prometheus.yml"
     config.write_text(_CONFIG % RULES)

@@ -144,6 +144,22 @@ def _cut_off(world: World, connection: Connection) -> None:
     world.run(3)
 
 
+def _known(world: World, connection: Connection) -> list[int]:
+    """Return the numbers of the messages that the ledger takes for dropped."""
+    return [number for number in range(world.published) if world.ledger.has_dropped(connection.cookie, number)]
+
+
+def _stall_unseen(world: World, slow: Connection, afterwards: int) -> None:
+    """Stall a subscriber and let it recover between two samples, then let everything come to rest."""
+    world.suspended = True
+    slow.rate = 0
+    _publish(world, 100, _MIXED)
+    slow.rate = FAST
+    _publish(world, afterwards, _MIXED)
+    world.settle()
+    _check_exact(world)
+
+
 def _check_full_at_the_next_drop(world: World, slow: Connection) -> None:
     """Stall a subscriber until something is dropped for it again: its queue is known to be full then."""
     lost = len(slow.dropped)
@@ -174,19 +190,16 @@ def test_what_was_dropped_is_known_by_number(sizes: list[int]) -> None:
     world = _world(hwm=10)
     slow, fast = _ready(world), _ready(world)
 
-    def known(connection: Connection) -> list[int]:
-        return [number for number in range(world.published) if world.ledger.has_dropped(connection.cookie, number)]
-
     for _ in range(3):
         _publish(world, 20, sizes)
         slow.rate = 0
         _publish(world, 100, sizes)
         world.run(3)
         assert slow.dropped_numbers
-        assert slow.dropped_numbers == known(slow)
+        assert slow.dropped_numbers == _known(world, slow)
         world.settle()
-        assert slow.dropped_numbers == known(slow)
-    assert [] == known(fast)
+        assert slow.dropped_numbers == _known(world, slow)
+    assert [] == _known(world, fast)
 
 
 def test_each_of_several_stalls_is_counted_to_the_last_message() -> None:
@@ -272,7 +285,7 @@ def test_what_seems_to_be_dropped_is_known_before_it_is_counted(ends: bool) -> N
     if ends:
         _cut_off(world, slow)
         assert 1 == world.ledger.dropped_messages
-    assert slow.dropped_numbers == [n for n in range(world.published) if world.ledger.has_dropped(slow.cookie, n)]
+    assert slow.dropped_numbers == _known(world, slow)
 
 
 def test_who_is_stalled_already_when_we_come_has_lost_nothing_yet() -> None:
@@ -465,13 +478,7 @@ def test_a_suspended_sampler() -> None:
     """A whole stall with its recovery between two samples is found all the same."""
     world = _world(hwm=10)
     slow = _ready(world)
-    world.suspended = True
-    slow.rate = 0
-    _publish(world, 100, _MIXED)
-    slow.rate = FAST
-    _publish(world, 50, _MIXED)
-    world.settle()
-    _check_exact(world)
+    _stall_unseen(world, slow, afterwards=50)
     assert slow.dropped
     assert all(world.ledger.has_dropped(slow.cookie, number) for number in slow.dropped_numbers)
     assert not world.ledger.has_dropped(slow.cookie, slow.dropped_numbers[0] - 1)
@@ -483,14 +490,8 @@ def test_who_comes_late_loses_what_is_lost_then() -> None:
     _publish(world, 300, _MIXED)
     slow = _ready(world)
     for _ in range(3):
-        world.suspended = True
-        slow.rate = 0
-        _publish(world, 100, _MIXED)
-        slow.rate = FAST
-        _publish(world, 20, _MIXED)
-        world.settle()
-        _check_exact(world)
-        known = {number for number in range(world.published) if world.ledger.has_dropped(slow.cookie, number)}
+        _stall_unseen(world, slow, afterwards=20)
+        known = set(_known(world, slow))
         assert len(slow.dropped) == len(known)
         assert len(known - set(slow.dropped_numbers)) <= 3  # runs of the same bytes a message beside the right ones
         _publish(world, 150, _MIXED)
