@@ -166,14 +166,14 @@ class _Daemon:
         try:
             new = self._reload()
         except ConfigError as error:
-            reload.successful = False
             _log.error("configuration not reloaded: %s", error)
+            reload.successful = False
             return False
         differing = changed(self._config, new)
         log.set_up(new.log_level, new.log_format)
         rest = [name for name in differing if name not in _RELOADABLE]
         if rest:
             _log.warning("these settings take effect with the next start: %s", ", ".join(rest))
-        reload.successful, reload.time = True, time.time()
         _log.info("configuration reloaded")
+        reload.successful, reload.time = True, time.time()
         return True

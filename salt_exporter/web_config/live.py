@@ -88,13 +88,13 @@ class LiveWebConfig:
             new = self._load(file)
             _refuse_less(self.current, new)
         except ConfigError as error:
-            self._reload.successful = False
             _log.error("web configuration not reloaded: %s", error)
+            self._reload.successful = False
             return
         self.current = new
-        self._reload.successful, self._reload.time = True, time.time()
         self._applied(new)
         _log.info("web configuration reloaded")
+        self._reload.successful, self._reload.time = True, time.time()
 
     def _load(self, file: Path) -> Active:
         # States first: what changes while it is read is then seen to be newer than what was read.

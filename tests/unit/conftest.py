@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
 from salt_exporter.metric import Metric, Sample, gauge
-from salt_exporter.scrape import Scraper
+from salt_exporter.scrape import Answer, Scraper, SingleFlight
 from salt_exporter.server import BoundedServer
 from salt_exporter.web import Busy, application
 from salt_exporter.web_config.live import Active
 from tests.unit.daemons import Daemon
+from tests.unit.tools import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -110,6 +113,28 @@ class Site:
         connection.bind((source, 0))
         connection.connect(self.address)
         return connection
+
+
+@pytest.fixture
+def ask_at_once(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[int]]:
+    """Return what makes six requests, lets the call of that name go on when all wait for it, and gives the statuses."""
+    waiting: Counter[str] = Counter()
+    ask = SingleFlight.ask
+
+    async def counted(flight: SingleFlight[Any], timeout: float) -> Answer[Any]:
+        waiting[flight._name] += 1
+        return await ask(flight, timeout)
+
+    monkeypatch.setattr(SingleFlight, "ask", counted)
+
+    def all_at_once(request: Callable[[], int], name: str, release: threading.Event) -> list[int]:
+        with ThreadPoolExecutor(6) as pool:
+            statuses = [pool.submit(request) for _ in range(6)]
+            wait_until(lambda: waiting[name] == 6)
+            release.set()
+            return [status.result() for status in statuses]
+
+    return all_at_once
 
 
 @pytest.fixture(scope="module")

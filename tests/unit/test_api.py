@@ -151,20 +151,12 @@ def test_deadline(site: Site, told: Told, monkeypatch: pytest.MonkeyPatch) -> No
     assert eventually(lambda: ask(site, "/api/v1/things").status == 200, 5)
 
 
-def test_same_question_of_many_is_asked_once(site: Site, told: Told) -> None:
+def test_same_question_of_many_is_asked_once(site: Site, told: Told, ask_at_once: Callable[..., list[int]]) -> None:
     """Clients that ask the same at the same time share one answer."""
     release = threading.Event()
     told.answer = lambda: release.wait(20)
-    statuses: list[int] = []
-    threads = [
-        threading.Thread(target=lambda: statuses.append(ask(site, "/api/v1/things?limit=5").status)) for _ in range(6)
-    ]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
-    release.set()
-    for thread in threads:
-        thread.join()
+
+    statuses = ask_at_once(lambda: ask(site, "/api/v1/things?limit=5").status, "api-things", release)
 
     assert (statuses, told.asked) == ([200] * 6, [{"limit": 5}])
 

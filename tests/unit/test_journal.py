@@ -639,7 +639,7 @@ def test_full_disk_is_waited_for(
     one._store._connection.execute("PRAGMA max_page_count = 1")  # is no less than there are
     one.record(loss(number) for number in range(1000))
     assert not one.flush(0.3)
-    assert not one.persistent
+    wait_until(lambda: not one.persistent)
     wait_until(lambda: one.errors >= 2)
     one.record([loss(5000)])
     assert [] == one.losses()

@@ -795,18 +795,14 @@ def test_bug_is_logged_and_costs_its_part_alone(site: Site, stage: Stage, caplog
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_viewers_at_the_same_time_share_one_gathering(site: Site, stage: Stage) -> None:
+def test_viewers_at_the_same_time_share_one_gathering(
+    site: Site, stage: Stage, ask_at_once: Callable[..., list[int]]
+) -> None:
     """Six viewers cost as much as one."""
     release = threading.Event()
     stage.does["presence"] = lambda: release.wait(20)
-    statuses: list[int] = []
-    threads = [threading.Thread(target=lambda: statuses.append(ask(site, "/").status)) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    time.sleep(0.3)
-    release.set()
-    for thread in threads:
-        thread.join()
+
+    statuses = ask_at_once(lambda: ask(site, "/").status, "status-presence", release)
 
     assert statuses == [200] * 6
     assert stage.asked.count("presence") == 1

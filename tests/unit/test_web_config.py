@@ -430,7 +430,7 @@ def test_change_of_the_file_takes_effect(followed: Followed) -> None:
 
     followed.file.write_text(USERS)
 
-    wait_until(lambda: followed.applied)
+    wait_until(lambda: followed.reload.time)
     assert (followed.users(), followed.reload.successful) == (True, True)
     assert followed.applied == [followed.live.current]
     assert abs(time.time() - followed.reload.time) < 10
@@ -480,8 +480,8 @@ def test_missing_certificate_is_noticed_when_it_comes(followed: Followed) -> Non
 
     Authority(followed.folder).issue("server")
 
-    wait_until(lambda: followed.live.current.tls)
-    assert followed.reload.successful
+    wait_until(lambda: followed.reload.successful)
+    assert followed.live.current.tls
 
 
 @pytest.mark.parametrize(
