@@ -60,6 +60,15 @@ class _Router:
         """Send the load back, as the master does."""
         self._socket.send_multipart([ping[0], b"", msgpack.packb(ping[1])])
 
+    def serve(self, probe: _Probe) -> None:
+        """Answer every ping until the probe succeeds; an answer that comes late makes it ask again."""
+        deadline = time.monotonic() + _PATIENCE
+        while not probe.success:
+            assert time.monotonic() < deadline
+            ping = self.take(0.01)
+            if ping:
+                self.answer(ping)
+
     def close(self) -> None:
         """Close the port and all connections."""
         self._context.destroy(linger=0)
@@ -123,8 +132,9 @@ def probe(router: _Router) -> Iterator[_Probe]:
     probe.stop()
 
 
-def test_success(router: _Router, probe: _Probe) -> None:
+def test_success(router: _Router) -> None:
     """Each answer is a success with a duration; the next ping follows after the interval, over the same connection."""
+    probe = _Probe(lambda: router.address, timeout=_PATIENCE)
     first = router.next()
     assert (None, 0) == (probe.success, probe.answers)
     router.answer(first)
@@ -134,6 +144,7 @@ def test_success(router: _Router, probe: _Probe) -> None:
     assert second[1]["asked"] - first[1]["asked"] >= _INTERVAL
     router.answer(second)
     probe.wait(lambda probe: probe.answers == 2)
+    probe.stop()
 
 
 def test_duration(router: _Router) -> None:
@@ -165,9 +176,9 @@ def test_late_answer(router: _Router) -> None:
     assert (False, 1) == (probe.success, probe.answers)
     assert probe.results.read()[2].sum >= _TIMEOUT
     router.answer(again)
-    probe.wait(lambda probe: probe.success is True)
+    router.serve(probe)
     probe.stop()
-    assert 2 == probe.answers
+    assert 2 <= probe.answers
 
 
 def test_burst(router: _Router) -> None:
@@ -227,12 +238,11 @@ def test_back_off_is_limited(router: _Router, probe: _Probe, monkeypatch: pytest
 
 def test_back_off_ends_with_success(router: _Router, probe: _Probe) -> None:
     """After a success the first failure is followed by a short pause again."""
-    for _ in range(3):
+    for _ in range(5):
         router.next()
-    router.answer(router.next())
-    probe.wait(lambda probe: probe.success is True)
+    router.serve(probe)
     asked = [router.next()[1]["asked"] for _ in range(2)]
-    assert asked[1] - asked[0] < _TIMEOUT + 8 * _INTERVAL
+    assert asked[1] - asked[0] < _TIMEOUT + 2**5 * _INTERVAL
 
 
 def test_refusal(router: _Router, probe: _Probe) -> None:
@@ -247,14 +257,14 @@ def test_restart(router: _Router, probe: _Probe) -> None:
     """When the master comes back the probe connects anew, with another identity."""
     ping = router.next()
     router.answer(ping)
-    probe.wait(lambda probe: probe.success is True)
+    router.serve(probe)
     router.close()
     probe.wait(lambda probe: probe.success is False)
     again = _Router(*router.address)
     try:
         ping_again = again.next()
         again.answer(ping_again)
-        probe.wait(lambda probe: probe.success is True)
+        again.serve(probe)
         assert ping[0] != ping_again[0]
     finally:
         again.close()
@@ -325,7 +335,7 @@ def test_nothing_is_left_behind(router: _Router) -> None:
         ping = router.next()
         if is_answered:
             router.answer(ping)
-            probe.wait(lambda probe: probe.success is True)
+            router.serve(probe)
         probe.stop()
     deadline = time.monotonic() + _PATIENCE
     while True:  # the router closes its ends when it has seen ours close

@@ -19,6 +19,7 @@ from salt_exporter.collectors import exporter
 from salt_exporter.exposition import render
 from salt_exporter.metric import gauge
 from salt_exporter.web import scrape_timeout
+from tests.unit.tools import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -369,8 +370,8 @@ def test_requests_of_a_client_that_left_are_dropped(
     site = serve([make_collector("keys", collect)])
     with site.connect() as connection:
         connection.sendall(b"GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n" * 1000)
-        time.sleep(0.05)
-    scrapes = 0
+        wait_until(lambda: runs)
+    scrapes = 1
     deadline = time.monotonic() + 0.7
     while time.monotonic() < deadline:
         scrapes = max(scrapes, site.busy._number)
