@@ -131,6 +131,9 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 
 def _serve(settings: Config, read: Callable[[], Config]) -> int:
+    from salt_exporter.memory import without_curses  # noqa: PLC0415
+
+    without_curses()
     from salt_exporter.daemon import run  # noqa: PLC0415
 
     return run(settings, read)

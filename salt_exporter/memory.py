@@ -12,12 +12,21 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import sys
 from contextlib import suppress
 from typing import Final
 
 # malloc.h; the value of the first is the one that is the default before malloc raises it.
 _SETTINGS: Final = {-3: 128 << 10, -1: 128 << 10, -8: 1}  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, M_ARENA_MAX
 _SELDOM: Final = 100  # collections of what is young between two of what is old: about a minute with 20,000 minions
+
+
+def without_curses() -> None:
+    """Keep tornado.log (Tornado 6.5) from loading ncurses, to colour what we never show: 0.6 MB of a small daemon.
+
+    To be called before Tornado is imported; None is what makes an import fail (docs.python.org, sys.modules).
+    """
+    sys.modules.setdefault("curses", None)  # type: ignore[arg-type] # typeshed does not know of None
 
 
 def return_memory() -> None:

@@ -82,7 +82,7 @@ ROOMS: dict[str, set[str]] = {
         *("errors", "config", "journal", "master", "world", "collectors", "scrape", "commands", "api", "status"),
     },
     "demo": set(),
-    "cli": {"version", "config", "log", "web_config", "commands", "daemon", "watch", "demo"},
+    "cli": {"version", "config", "log", "web_config", "memory", "commands", "daemon", "watch", "demo"},
     "__main__": {"cli"},
     # what is generated, for whoever develops
     "completion": {"config", "analysis", "cli"},

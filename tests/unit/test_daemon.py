@@ -111,6 +111,14 @@ def test_salt_is_never_loaded(daemon: Daemon) -> None:
     assert {name for name in modules if name.partition(".")[0] == "salt"} == set()
 
 
+def test_ncurses_is_not_loaded(daemon: Daemon) -> None:
+    """What Tornado would colour the lines of a terminal with costs no memory here."""
+    modules = daemon.modules()
+
+    assert "tornado.log" in modules
+    assert "_curses" not in modules
+
+
 def test_memory_is_modest(daemon: Daemon) -> None:
     """Beside a small master the daemon takes at most 45 MB."""
     for _ in range(5):
