@@ -119,7 +119,7 @@ class Ledger:
         `before` and `after` are the stream's positions SETTLE seconds before and after it.
         """
         known = self.accounts if self._seen is not None else {}
-        elapsed = now - (now if self._seen is None else self._seen)
+        elapsed = now - self._seen if self._seen is not None else 0.0
         pings = PING * ceil(elapsed / self.heartbeat) if self.heartbeat else 0
         sample = _Sample(now, before, after, pings, still=before == after == self._published)
         found: dict[int, Account] = {}

@@ -25,7 +25,7 @@ _log = logging.getLogger(__name__)
 
 
 class Reload(Protocol):
-    """Where the outcome of reloading is told to."""
+    """Where the outcome of reloading is told to, when all of it is done."""
 
     successful: bool
     time: float  # of the last successful one, Unix seconds

@@ -22,8 +22,8 @@ from tests.docs.exceptions import exemption
 from tests.docs.scenes import SCENES, scene_of
 from tests.docs.shape import not_said
 from tests.docs.site import Site
-from tests.real.conftest import _installed as installed
 from tests.real.namespaces import Network, delete_leftovers
+from tests.real.newest import INSTALLED, NEWEST_INSTALLED
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
     from tests.docs.machine import Done
     from tests.docs.scenes import Scene
 
-_INSTALLED: Final = installed()  # read now: tests run without the variable that names them
-_NEWEST: Final = max(_INSTALLED, default="")
 _AT_ONCE: Final = 4  # documents; the commands of one of them are run in their order
 # What is shown may need a moment to come: Prometheus scrapes now and then, and a busy machine is slow.
 _ATTEMPTS: Final = 5
@@ -52,7 +50,7 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.timeout(900),
     pytest.mark.skipif(machine.missing() != "", reason=machine.missing()),
-    pytest.mark.skipif(not _NEWEST, reason="no Salt in .salt/<line>/bin and none named by SALT_EXPORTER_TEST_SALTS"),
+    pytest.mark.skipif(not INSTALLED, reason="no Salt in .salt/<line>/bin and none named by SALT_EXPORTER_TEST_SALTS"),
 ]
 
 
@@ -112,7 +110,7 @@ _TO_RUN: Final = {scene.name: _to_run(scene) for scene in SCENES}
 def stage() -> Iterator[Stage]:
     """Yield the site with everything running."""
     delete_leftovers()
-    salt = _INSTALLED[_NEWEST].parent
+    salt = INSTALLED[NEWEST_INSTALLED].parent
     with (
         closing(Network("docs-")) as network,
         closing(Cleaner()) as cleaner,

@@ -96,6 +96,10 @@ class Scene:
             found.setdefault(loss["jid"], []).append(loss)
         return found
 
+    def lost(self) -> set[tuple[str, str]]:
+        """Return jid and minion of all these, whatever is found out about them later."""
+        return {(jid, loss["minion"]) for jid, losses in self.losses().items() for loss in losses}
+
     def jobs(self) -> dict[str, dict[str, Any]]:
         """Return the jobs that the exporter remembers, by jid."""
         return {job["jid"]: job for job in json.loads(self.exporter.get("/api/v1/jobs?limit=2000"))["jobs"]}

@@ -132,7 +132,7 @@ def test_suspended(place: Scene) -> None:
     """After it was suspended for longer than the deadline of jobs, nothing that has returned meanwhile is missing."""
     with place.nothing_lost():
         place.wait_closed([])  # what the test before has left
-        lost = place.losses().keys()
+        lost = place.lost()
         place.process.suspend()
         try:
             jids = [place.job("m*", "test.ping") for _ in range(5)]
@@ -140,7 +140,7 @@ def test_suspended(place: Scene) -> None:
         finally:
             place.process.resume()
         place.assert_counted(jids)
-        assert lost == place.losses().keys()
+        assert lost == place.lost()
 
 
 def test_bus_stalled(place: Scene) -> None:

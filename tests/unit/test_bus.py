@@ -499,10 +499,10 @@ def test_stop_returns_in_time(
     elif situation == "idle":
         wait_until(lambda: reader.counters.connected)
     began = time.monotonic()
-    reader.stop(timeout=0.5 if situation == "hanging" else 10)
+    reader.stop(timeout=2 if situation == "hanging" else 10)
 
     assert time.monotonic() - began < 5
-    wait_until(lambda: not reader.counters.connected)
+    assert not reader.counters.connected
 
 
 def test_stop_does_not_wait_for_what_hangs_twice(taker: Taker) -> None:

@@ -18,6 +18,7 @@ from salt_exporter.collectors import exporter
 from salt_exporter.errors import SourceError
 from salt_exporter.metric import Metric, Sample, gauge
 from salt_exporter.scrape import Outcome, Scrape, Scraper, SingleFlight
+from tests.unit.tools import wait_until
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -229,6 +230,8 @@ def test_late_answer_is_discarded(make_collector: MakeCollector, number: Metric,
         began = time.monotonic()
         scrapes.append(await scraper.scrape(PLENTY))  # is told at once, and begins nothing
         assert time.monotonic() - began < PLENTY / 2
+        await asyncio.to_thread(wait_until, lambda: hanging.begun)  # its thread may be slower than the scrape
+        assert hanging.begun == 1
         hanging.released.set()
         while outcome(scrapes[-1], "slow").problem:
             await asyncio.sleep(0.01)
