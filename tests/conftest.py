@@ -16,8 +16,23 @@ if TYPE_CHECKING:
 settings.register_profile("shared", deadline=None)
 settings.load_profile("shared")
 
-# The tests of these files have masters of their own.
-_LINE: Final = re.compile(r"tests/real/test_(?!demo|master_cluster|paging|several_masters|syndic).*\[(\d{4})[-\]]")
+# The files of tests/real whose tests share a master, by the fixture that starts it.
+_SHARING: Final = {
+    "arena": {"causes", "mixed_faults", "return_storm"},
+    "lab": {
+        "connections",
+        "jobs",
+        "master",
+        "presence",
+        "prometheus",
+        "queues",
+        "request_path",
+        "status_page",
+        "watch",
+    },
+}
+_LINE: Final = re.compile(r"tests/real/test_(\w+)\.py.*\[(\d{4})[-\]]")
+_WITH_MASTER: Final = re.compile(r"\d{4} |tests/real/|tests/docs/test_commands\.py|tests/packaging/test_image\.py")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,18 +43,41 @@ def _without_variables_of_the_tests() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that have a master: they take longest, and mostly wait."""
-    items.sort(key=lambda item: item.get_closest_marker("real") is None)
+    """Begin with the tests that have a master: they take longest. Those that share one are run in a row."""
+    items.sort(key=lambda item: (item.get_closest_marker("real") is None, _master_of(item)))
+
+
+def _master_of(item: pytest.Item) -> int:
+    fixtures = getattr(item, "fixturenames", ())
+    return next((place for place, shared in enumerate(_SHARING) if shared in fixtures), len(_SHARING))
+
+
+def _unit(nodeid: str) -> str:
+    """Return what a test is part of that one process runs from end to end: a file, or what shares a master."""
+    match = _LINE.match(nodeid)
+    if match is None:
+        return nodeid.partition("::")[0]
+    name, line = match.groups()
+    return f"{line} {next((shared for shared, names in _SHARING.items() if name in names), name)}"
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling:  # noqa: ANN401 - xdist's own
-    """Keep together what shares a master: the real tests of one line of Salt, and each other file by itself."""
+    """Let one process do what needs no master, and the others first what needs one (`tests/run.py` starts them)."""
     from xdist.scheduler import LoadScopeScheduling
 
     class _ByMaster(LoadScopeScheduling):  # type: ignore[misc] # xdist has no types
         def _split_scope(self, nodeid: str) -> str:
-            line = _LINE.match(nodeid)
-            return line[1] if line else nodeid.partition("::")[0]
+            return _unit(nodeid)
+
+        def _assign_work_unit(self, node: Any) -> None:  # noqa: ANN401 - xdist's own
+            without_master = len(self.nodes) > 1 and node.gateway.id == "gw0"
+            fitting = [unit for unit in self.workqueue if bool(_WITH_MASTER.match(unit)) != without_master]
+            if fitting:
+                self.workqueue.move_to_end(fitting[0], last=False)
+            elif without_master:
+                node.shutdown()
+                return
+            super()._assign_work_unit(node)
 
     return _ByMaster(config, log)
