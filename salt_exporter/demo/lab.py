@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from salt_exporter.demo.programs import SaltPrograms
 
 _MASTER = "master"
+_PING = Path(__file__).with_name("ping.py")
 _PATIENCE = 180.0  # seconds; Salt takes some to start, and a busy machine makes many of them
 
 
@@ -143,14 +144,17 @@ class Lab:
         """Wait until all these minions have answered a test.ping."""
         deadline = time.monotonic() + timeout
         silent = list(minion_ids)
+        if not silent:
+            return
         for minion_id in silent:
             connected = partial(sockets.is_connected, self.pid(minion_id), self.ports[0])
             self.wait(minion_id, connected, timeout)
-        while silent:
-            answers = self.salt("-L", ",".join(silent), "test.ping")
-            silent = [minion_id for minion_id in silent if answers.get(minion_id) is not True]
-            if silent and time.monotonic() > deadline:
-                raise LabError(f"no answer from {', '.join(silent)}{self._tail(silent[0])}")
+        argv = [*self._prefix, self.programs.python, str(_PING), str(self.config_dir), *silent]
+        asking = self._spawn(argv, self.log("ping"))
+        if not _becomes_true(lambda: not psutil.pid_exists(asking), deadline - time.monotonic()):
+            _kill(self._cleaner.session(asking))
+        if not self.log("ping").read_text().endswith("all have answered\n"):
+            raise LabError(f"not all answer of {', '.join(silent)}{self._tail('ping')}{self._tail(silent[0])}")
 
     def salt(self, *arguments: str, timeout: float = _PATIENCE) -> dict[str, Any]:
         """Run the `salt` command, return the answers by minion id; for a missing one it is Salt's remark."""
@@ -198,10 +202,13 @@ class Lab:
 
 
 def _becomes_true(condition: Callable[[], bool], timeout: float) -> bool:
-    """Look every 50 ms until a condition holds; return False if it does not within `timeout` seconds."""
+    """Look ten times a second until a condition holds; return False if it does not within `timeout` seconds.
+
+    Most conditions read all of /proc: looking more often takes from what is waited for.
+    """
     deadline = time.monotonic() + timeout
     while not (holds := condition()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+        time.sleep(0.1)
     return holds
 
 

@@ -113,7 +113,11 @@ PURE_USES = re.compile(
     r"|socket\.((AF|SOCK|IPPROTO)_\w+|AddressFamily|inet_[np]to[np]|[nh]to[nh][sl])"
 )
 # Run by another Python than the daemon's, in a process of its own.
-WITH_SALT = {"master.resolve": {"salt.config", "salt.version"}, "demo.publisher": {"salt.client", "salt.exceptions"}}
+WITH_SALT = {
+    "master.resolve": {"salt.config", "salt.version"},
+    "demo.publisher": {"salt.client", "salt.exceptions"},
+    "demo.ping": {"salt.client", "salt.exceptions", "salt.utils.jid"},
+}
 START_PROCESSES = re.compile(
     r"subprocess(\..*)?|multiprocessing(\..*)?|pty(\..*)?|asyncio\.create_subprocess_\w+"
     r"|os\.(system|popen|fork|forkpty|(exec|spawn|posix_spawn)\w*)"
