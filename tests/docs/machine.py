@@ -1,8 +1,9 @@
 """A machine of its own, made of namespaces, on which the documents' commands run as they are written.
 
-It has the files of the real machine and may change any of them, for what it writes goes into memory; its own
-processes (process 1 is systemd), its own network, hostname and users. So `/etc/salt`, port 4507, `systemctl restart`
-and `ps` mean there what they mean to an operator, and nothing has to be replaced in a command. Needs root.
+It has the software of the real machine and nothing else of it, for what the real one is used for must not decide about
+a test (machine.sh). It may change any file, for what it writes goes into memory; it has its own processes (process 1 is
+systemd), network, hostname and users. So `/etc/salt`, port 4507, `systemctl restart` and `ps` mean there what they mean
+to an operator, and nothing has to be replaced in a command. Needs root.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -33,8 +36,9 @@ _ENVIRONMENT: Final = {
 }
 _PROGRAMS: Final = (
     *("systemctl", "dbus-daemon", "unshare", "nsenter", "ip", "useradd", "runuser"),
-    *("curl", "ss", "nstat", "ps", "top", "prometheus", "promtool", "prometheus-alertmanager", "amtool"),
+    *("curl", "ss", "nstat", "ps", "top"),
 )
+WATCHERS: Final = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 _ENTER: Final = 'echo 0 >"$0/cgroup.procs" && exec "$@"'
 
 
@@ -52,9 +56,10 @@ class Machine:
         folder = cleaner.folder / node
         folder.mkdir()
         self.log = cleaner.folder / f"{node}.log"
-        self._cgroup = _cgroup() / f"salt-exporter-{os.getpid()}-{node}"
-        self._cgroup.mkdir()
-        arguments = (folder, hostname, _ROOT, salt, sys.base_prefix)
+        # Process ids do not tell machines apart: another run may have the same one, in a namespace of its own.
+        self._cgroup = Path(tempfile.mkdtemp(prefix=f"salt-exporter-{node}-", dir=_cgroup()))
+        self._cgroup.chmod(0o755)
+        arguments = (folder, hostname, _ROOT, salt, sys.base_prefix, sysconfig.get_path("purelib"))
         become = ["sh", str(_SCRIPT), *map(str, arguments)]
         unshare = ["unshare", *_NAMESPACES, "--fork", "--kill-child", "--propagation=private"]
         argv = ["sh", "-c", _ENTER, str(self._cgroup), *network.prefix(node), *unshare, *become]
@@ -85,6 +90,12 @@ class Machine:
         copy = ["sh", "-c", 'mkdir -p "${0%/*}" && cat >"$0"', path]
         subprocess.run([*within, *copy], input=text.encode(), check=True)
 
+    def copy(self, program: Path, path: str) -> None:
+        """Give it a program of the real machine."""
+        within = ["nsenter", f"--target={self._init()}", "--mount"]
+        with program.open("rb") as file:
+            subprocess.run([*within, "sh", "-c", 'cat >"$0" && chmod 755 "$0"', path], stdin=file, check=True)
+
     def close(self) -> None:
         """End it with everything on it."""
         with suppress(psutil.NoSuchProcess, IndexError):
@@ -112,7 +123,8 @@ def missing() -> str:
     """Say why there can be no such machine here, with all that the documents' commands call; nothing if there can."""
     if os.geteuid() != 0:
         return "namespaces need root"
-    absent = [program for program in _PROGRAMS if not shutil.which(program)]
+    absent = [program for program in _PROGRAMS if not shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin")]
+    absent += [program for program in WATCHERS if not shutil.which(program)]
     if absent:
         return f"not installed: {', '.join(absent)}"
     try:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import yaml
 
 from salt_exporter.demo.salt_config import _MINION as QUICK_MINION
-from tests.docs.machine import Machine
+from tests.docs.machine import WATCHERS, Machine
 from tests.real.conftest import GHOST_KEY
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ ExecStart=/usr/bin/salt-minion
 _WATCHER_UNIT: Final = """\
 [Service]
 WorkingDirectory=/opt/source
-ExecStart=/usr/local/bin/{name} {arguments}
+ExecStart={name} {arguments}
 ExecReload=/bin/kill -HUP $MAINPID
 """
 _WATCHERS: Final = {
@@ -249,16 +249,11 @@ def _install_salt(machine: Machine) -> None:
     machine.must(_PROGRAMS_OF_SALT)
 
 
-def _seen(path: Path) -> Path:
-    """Return where a machine sees a file, for its folders for temporary files are its own."""
-    return Path("/opt/source") / path.relative_to(_ROOT) if path.is_relative_to(_ROOT) else path
-
-
 def _install_exporter(machine: Machine) -> None:
     packages = Path(sysconfig.get_path("purelib"))
     machine.must("/opt/python/bin/python3 -m venv --without-pip /opt/salt-exporter")
     machine.write(
-        f"/opt/salt-exporter/lib/{packages.parent.name}/site-packages/source.pth", f"/opt/source\n{_seen(packages)}\n"
+        f"/opt/salt-exporter/lib/{packages.parent.name}/site-packages/source.pth", "/opt/source\n/opt/packages\n"
     )
     machine.write("/opt/salt-exporter/bin/salt-exporter", _EXPORTER_PROGRAM)
     machine.write("/etc/salt-exporter/config.yml", yaml.safe_dump(_EXPORTER))
@@ -266,9 +261,12 @@ def _install_exporter(machine: Machine) -> None:
 
 
 def _install_prometheus(machine: Machine) -> None:
-    for program in ("prometheus", "promtool", "prometheus-alertmanager", "amtool"):
+    for program in WATCHERS:
         path = Path(shutil.which(program) or "")  # there are such machines only where all of them are installed
-        machine.must(f"ln -sf {_seen(path)} /usr/local/bin/{program}")
+        if path.is_relative_to(_ROOT):
+            machine.must(f"ln -s /opt/source/{path.relative_to(_ROOT)} /usr/local/bin/{program}")
+        elif path.parent != Path("/usr/bin"):
+            machine.copy(path, f"/usr/local/bin/{program}")
     machine.write("/etc/prometheus/prometheus.yml", yaml.safe_dump(_PROMETHEUS))
     for name, arguments in _WATCHERS.items():
         machine.write(f"/etc/systemd/system/{name}.service", _WATCHER_UNIT.format(name=name, arguments=arguments))
