@@ -53,6 +53,7 @@ class Minion:
             "id": "master",
             "file_client": "local",
             "file_roots": {"base": [str(folder / "overrides"), str(_STATES)]},
+            "pillar_roots": {"base": [str(folder / "pillar")]},  # not this machine's: all pillar is given with the call
             "enable_fqdns_grains": False,
             "enable_gpu_grains": False,
             "log_level": "error",

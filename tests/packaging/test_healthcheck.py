@@ -33,7 +33,7 @@ def exporter(folder: Path, web_config: str = "") -> Iterator[tuple[int, list[str
         port = free.getsockname()[1]
     (folder / "web.yml").write_text(web_config)
     settings = [f"--web.listen-address=127.0.0.1:{port}", f"--web.config.file={folder}/web.yml"]
-    settings += [f"--salt.config-dir={folder}", f"--state.directory={folder}"]
+    settings += ["--config.file=/dev/null", f"--salt.config-dir={folder}", f"--state.directory={folder}"]
     argv = [sys.executable, "-m", "salt_exporter", "serve", *settings]
     process = subprocess.Popen(argv, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     assert process.stderr
@@ -90,7 +90,7 @@ def test_an_exporter_that_hangs_is_not(tmp_path: Path) -> None:
 
 def test_what_is_no_exporter_is_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The check fails, and says why, where nothing listens and where the exporter is not to be found."""
-    assert 1 == check([f"--salt.config-dir={tmp_path}", "--web.listen-address=127.0.0.1:1"])
+    assert 1 == check(["--config.file=/dev/null", "--web.listen-address=127.0.0.1:1"])
     assert "Connection refused" in capsys.readouterr().err
 
     assert 1 == check([f"--config.file={tmp_path}/none.yml"])

@@ -112,7 +112,7 @@ def test_nothing_is_missing_but_for_watch(onedir: Onedir) -> None:
 
 def test_exporter_in_salts_python_sees_the_master(onedir: Onedir, lab: Lab, tmp_path: Path) -> None:
     """Salt's Python runs the exporter, which finds the master and its version, and looks at all there is."""
-    settings = (f"--salt.config-dir={lab.config_dir}", f"--state.directory={tmp_path}")
+    settings = ("--config.file=/dev/null", f"--salt.config-dir={lab.config_dir}", f"--state.directory={tmp_path}")
     once = onedir.exporter("--once", *settings)
     metrics = Metrics(once.stdout)
 

@@ -78,11 +78,14 @@ def test_installed_exporter_is_the_wheels(installed: Virtualenv) -> None:
     assert f"salt-exporter {VERSION}\n" == installed.run("salt-exporter", "--version")
 
 
+def only_below(folder: Path) -> tuple[str, ...]:
+    """Return settings with which the exporter looks for everything below a folder."""
+    return "--config.file=/dev/null", f"--salt.config-dir={folder}", f"--state.directory={folder}"
+
+
 def test_installed_exporter_scrapes_itself_without_a_master(installed: Virtualenv, tmp_path: Path) -> None:
     """`--once` prints its own metrics where there is no master, and exits with 1 because collectors failed."""
-    once = installed.attempt(
-        "salt-exporter", "--once", f"--salt.config-dir={tmp_path}", f"--state.directory={tmp_path}"
-    )
+    once = installed.attempt("salt-exporter", "--once", *only_below(tmp_path))
 
     assert 1 == once.returncode
     metrics = Metrics(once.stdout)
@@ -92,9 +95,7 @@ def test_installed_exporter_scrapes_itself_without_a_master(installed: Virtualen
 
 def test_installed_exporter_checks_that_there_is_no_master(installed: Virtualenv, tmp_path: Path) -> None:
     """`check` exits with 2 and names the configuration directory that holds no master."""
-    check = installed.attempt(
-        "salt-exporter", "check", f"--salt.config-dir={tmp_path}", f"--state.directory={tmp_path}"
-    )
+    check = installed.attempt("salt-exporter", "check", *only_below(tmp_path))
 
     assert 2 == check.returncode
     assert f"{tmp_path} holds no master configuration" in check.stdout

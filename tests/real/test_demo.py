@@ -96,7 +96,7 @@ def test_shows_an_absent_minion_and_leaves_nothing_behind() -> None:
 
 def test_killed_while_it_starts_leaves_nothing_behind() -> None:
     """When the demo is killed half-way through its start, with a signal it cannot see, all of it is removed."""
-    with _started("-m", "salt_exporter", "demo", "--minions=2") as demo:
+    with _started("-m", "salt_exporter", "demo", "--config.file=/dev/null", "--minions=2") as demo:
         folder = Path(_read_until(demo, r"in (/\S+):")[1])
         assert _eventually((folder / "minions" / "web1" / "pki").exists, 60)
         processes = _descendants(demo.pid)

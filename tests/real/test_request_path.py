@@ -201,7 +201,8 @@ def test_event_bus_round_trip(exporter: Exporter, lab: Lab, network: Network, tm
     before = exporter.scrape().get("salt_eventbus_events_total", kind="other")
     settings = [f"--salt.config-dir={lab.config_dir}", f"--state.directory={tmp_path}", "--no-probe.request"]
     address = "127.0.0.1:4517"
-    program = [sys.executable, "-m", "salt_exporter", "serve", *settings, "--probe.event-bus"]
+    settings += ["--config.file=/dev/null", "--probe.event-bus"]
+    program = [sys.executable, "-m", "salt_exporter", "serve", *settings]
     lab.start("second", [*program, f"--web.listen-address={address}"], network.prefix("master"))
     try:
         metrics = exporter.wait(

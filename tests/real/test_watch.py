@@ -25,7 +25,7 @@ def test_watching_a_real_master(lab: Lab, network: Network, salt_line: SaltLine,
     if salt_line.name != "3008":
         pytest.skip("the bus of each line is read by the same code as the daemon's, which is tested with all of them")
     argv = [*network.prefix("master"), sys.executable, "-m", "salt_exporter", "watch"]
-    argv += [f"--salt.config-dir={lab.config_dir}", f"--state.directory={tmp_path}"]
+    argv += ["--config.file=/dev/null", f"--salt.config-dir={lab.config_dir}", f"--state.directory={tmp_path}"]
     with closing(Terminal(argv)) as terminal:
         terminal.wait(r" connected")
         lab.salt("-L", "web1,web2", "test.ping")

@@ -62,6 +62,7 @@ class Daemon:
         (folder / "sitecustomize.py").write_text(TELL_MODULES + at_start)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("SALT_EXPORTER_")}
         environment |= {"PYTHONPATH": str(folder), "MODULES_FILE": str(folder / "modules")} | {**(environ or {})}
+        no_settings_of_this_machine = () if "--config.file" in arguments else ("--config.file", "/dev/null")
         # fmt: off
         command = [
             *prefix, sys.executable, "-m", "salt_exporter", "serve",
@@ -69,6 +70,7 @@ class Daemon:
             "--salt.config-dir", str(config_dir),
             "--state.directory", str(folder / "state"),
             "--presence.refresh", "1s",
+            *no_settings_of_this_machine,
             *arguments,
         ]
         # fmt: on

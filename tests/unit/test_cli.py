@@ -212,7 +212,7 @@ def test_reader_that_has_enough_is_no_error() -> None:
     os.close(reading)
     try:
         done = subprocess.run(
-            [sys.executable, "-m", "salt_exporter", "--config.check"],
+            [sys.executable, "-m", "salt_exporter", "--config.check", "--config.file=/dev/null"],
             stdout=writing,
             stderr=subprocess.PIPE,
             text=True,

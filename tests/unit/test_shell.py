@@ -117,6 +117,7 @@ def test_other_shells_can_read_theirs(shell: str) -> None:
 
 def test_program_runs_without_what_writes_the_completions() -> None:
     """Shtab is for whoever develops: neither the command line nor a command needs it."""
-    program = "import sys; sys.modules['shtab'] = None; from salt_exporter.cli import main; main(['--config.check'])"
+    program = "import sys; sys.modules['shtab'] = None; from salt_exporter.cli import main; sys.exit(main())"
+    argv = [sys.executable, "-c", program, "--config.check", "--config.file=/dev/null"]
 
-    assert subprocess.run([sys.executable, "-c", program], check=False, capture_output=True).returncode == 0
+    assert subprocess.run(argv, check=False, capture_output=True).returncode == 0

@@ -27,7 +27,7 @@ from tests.unit.test_watch_events import HOSTILE, body
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-WATCH = [sys.executable, "-m", "salt_exporter", "watch"]
+WATCH = [sys.executable, "-m", "salt_exporter", "watch", "--config.file=/dev/null"]
 
 
 class Bus:
