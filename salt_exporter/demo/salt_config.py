@@ -105,6 +105,8 @@ def _common(home: Path) -> dict[str, object]:
         "cachedir": str(home / "cache"),
         "sock_dir": str(home / "run"),
         "pidfile": str(home / "run" / "pid"),
+        "file_roots": {"base": [str(home / "srv" / "salt")]},  # root_dir does not apply to these two
+        "pillar_roots": {"base": [str(home / "srv" / "pillar")]},
         "log_file": str(home / "log" / "salt.log"),
         "log_level_logfile": "quiet",  # standard output is kept already
     }
