@@ -32,7 +32,9 @@ _SHARING: Final = {
     },
 }
 _LINE: Final = re.compile(r"tests/real/test_(\w+)\.py.*\[(\d{4})[-\]]")
-_WITH_MASTER: Final = re.compile(r"\d{4} |tests/real/|tests/docs/test_commands\.py|tests/packaging/test_image\.py")
+_WITH_MASTER: Final = re.compile(
+    r"\d{4} |tests/(real|isolation)/|tests/docs/test_(commands|machine)\.py|tests/packaging/test_image\.py"
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,8 +45,14 @@ def _without_variables_of_the_tests() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the tests that have a master: they take longest. Those that share one are run in a row."""
-    items.sort(key=lambda item: (item.get_closest_marker("real") is None, _master_of(item)))
+    """Begin with the tests that have a master: those of long files, then those that share one, then single ones."""
+    items.sort(
+        key=lambda item: (
+            item.get_closest_marker("real") is None,
+            _LINE.match(item.nodeid) is not None,
+            _master_of(item),
+        )
+    )
 
 
 def _master_of(item: pytest.Item) -> int:

@@ -7,13 +7,12 @@ import os
 import re
 import time
 from contextlib import contextmanager, suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import msgpack
 
-from tests.real.exporter import Exporter
+from tests.real.exporter import DEADLINE, Exporter
 from tests.real.processes import stopped
 
 if TYPE_CHECKING:
@@ -24,8 +23,8 @@ if TYPE_CHECKING:
 
 MASTER: Final = "10.78.0.1"
 MINIONS: Final = ("able", "baker", "charlie", "delta")
-MORE_MINIONS: Final = ("echo", "foxtrot", "golf", "hotel")  # for who starts them
-DEADLINE: Final = 6  # seconds, see exporter.py
+MORE_MINIONS: Final = ("echo", "foxtrot", "golf", "hotel")
+FORKING: Final = "foxtrot"  # runs each job in a process of its own, as by default; the others are quicker
 HWM: Final = 40
 
 _SIZE = 20_000  # bytes of a large job
@@ -65,6 +64,14 @@ class Arena:
         """End the exporter and the program that publishes."""
         self._caller.close()
         self.exporter.stop()
+
+    def start_more_minions(self) -> None:
+        """Start the other minions, too, if they do not run yet."""
+        more = [minion for minion in MORE_MINIONS if minion not in self.minions]
+        for minion in more:
+            self.lab.start_minion(minion, {"multiprocessing": minion == FORKING}, self.network.prefix(minion), MASTER)
+        self.minions += more
+        self.lab.wait_minions(more)
 
     @contextmanager
     def frozen(self, minion: str) -> Iterator[None]:
@@ -120,9 +127,14 @@ class Arena:
         """Return everything the journal holds."""
         return list(json.loads(self.exporter.command("losses", "--json", "--limit", "1000000")))
 
-    def cause(self, jid: str, minion: str, timeout: float = 3 * DEADLINE) -> str:
+    @property
+    def slowness(self) -> float:
+        """How many times as long as on an idle machine things may take here."""
+        return self.exporter.deadline / DEADLINE
+
+    def cause(self, jid: str, minion: str) -> str:
         """Return the cause of a missing response once the job is closed."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + 10 * self.exporter.deadline
         while minion not in (found := self.losses(jid)):
             assert time.monotonic() < deadline, f"{minion} is not called missing: {found}"
             time.sleep(0.5)
@@ -138,11 +150,6 @@ class Arena:
             assert time.monotonic() < deadline, f"{minion} does not run the job"
             time.sleep(0.05)
         return int(msgpack.unpackb(packed)["pid"])
-
-    def in_cache(self, jid: str) -> Path:
-        """Return the directory of a job in the job cache."""
-        digest = sha256(jid.encode()).hexdigest()
-        return self.lab.folder / "cache" / "jobs" / digest[:2] / digest[2:]
 
     def wait_until_all_answer(self) -> None:
         """Wait until everybody is back, whatever a test has done to them."""

@@ -5,15 +5,12 @@ Tests that take it are not among those of a line, which run one after another: t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import pytest
 
 from salt_exporter.demo.programs import SaltPrograms
 from tests.real.conftest import _installed as installed
-
-if TYPE_CHECKING:
-    from tests.real.conftest import SaltLine
 
 # When this is read the variable that may name them is still there (tests/conftest.py).
 INSTALLED: Final = installed()
@@ -21,10 +18,9 @@ NEWEST: Final = "3008"
 NEWEST_INSTALLED: Final = max(INSTALLED, default="")
 
 
-def only_with_newest(line: SaltLine, why: str) -> None:
-    """Skip what needs to run with one line alone, unless this is the newest that is installed."""
-    if line.name != NEWEST_INSTALLED:
-        pytest.skip(f"runs with Salt {NEWEST_INSTALLED} alone: {why}")
+def newest_line_only(why: str) -> pytest.MarkDecorator:
+    """Mark a test that runs with the newest installed line alone, as what it shows does not depend on the line."""
+    return pytest.mark.newest_line_only(why)
 
 
 def newest_salt() -> SaltPrograms:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.real.newest import newest_line_only
+
 if TYPE_CHECKING:
     from salt_exporter.demo.lab import Lab
     from tests.real.exporter import Exporter
@@ -51,6 +53,7 @@ def test_accept_queue_limit_equals_ss(exporter: Exporter, channel: str) -> None:
     assert limits == [exporter.scrape().get("salt_connections_listen_queue_limit", channel=channel)]
 
 
+@newest_line_only("connections are the kernel's")
 def test_churn_is_counted(exporter: Exporter, lab: Lab) -> None:
     """A minion that stops and starts closes and opens a connection to the publish port."""
     opened, closed = "salt_connections_opened_total", "salt_connections_closed_total"

@@ -17,8 +17,9 @@ import psutil
 import pytest
 
 from salt_exporter.master.titles import EVENT_PUBLISHER, role_of
-from tests.real.faults import DEADLINE, MINIONS, is_well, scene
+from tests.real.faults import DEADLINE, LOST, MINIONS, is_well, scene
 from tests.real.fetch import FetchError
+from tests.real.jobcache import have_returned
 from tests.real.newest import newest_salt
 from tests.real.processes import stopped
 
@@ -135,8 +136,9 @@ def test_suspended(place: Scene) -> None:
         lost = place.lost()
         place.process.suspend()
         try:
-            jids = [place.job("m*", "test.ping") for _ in range(5)]
+            jids = [place.job("m*", LOST, 6) for _ in range(5)]
             time.sleep(DEADLINE + 2)
+            place.lab.wait("master", lambda: all(have_returned(place.lab, jid, MINIONS) for jid in jids), 60)
         finally:
             place.process.resume()
         place.assert_counted(jids)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.real.faults import DEADLINE, MINIONS, gone_back, is_well, scene
+from tests.real.faults import DEADLINE, LOST, MINIONS, gone_back, is_well, scene
 from tests.real.newest import newest_salt
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ def test_clock_steps(place: Scene, tmp_path: Path, steps: tuple[int, int]) -> No
     with place.other_exporter([*place.prefix, sys.executable, str(_CLOCK), str(clock)]):
         before = place.wait_well()
         for step in steps:
-            jids = [place.job("m*", "test.ping"), place.job("ghost", "test.ping")]
+            jids = [place.job("m*", "test.ping"), place.job("ghost", LOST, 6)]
             aside = clock.with_name("new")
             aside.write_text(str(step))
             aside.rename(clock)

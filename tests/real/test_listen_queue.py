@@ -12,6 +12,7 @@ import pytest
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from tests.real.exporter import Exporter
+from tests.real.newest import newest_line_only
 from tests.real.processes import stopped
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _QUEUE, _LIMIT = "salt_connections_listen_queue", "salt_connections_listen_queue
 _OVERFLOWS, _DROPS = "salt_connections_listen_overflows_total", "salt_connections_listen_drops_total"
 
 
+@newest_line_only("the accept queue is the kernel's")
 def test_listen_overflow_shows(salt_line: SaltLine, network: Network, tmp_path: Path) -> None:
     """A full accept queue shows against its limit, with the kernel's overflows and drops; it empties when served."""
     options = {"interface": "127.0.0.1", "zmq_backlog": _BACKLOG}

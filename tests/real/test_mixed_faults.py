@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.real.arena import MASTER, MORE_MINIONS
+from tests.real.jobcache import have_returned
 from tests.real.processes import stopped
 
 if TYPE_CHECKING:
@@ -101,9 +101,7 @@ def test_causes_of_a_mixed_run(arena: Arena, salt_line: SaltLine) -> None:
     """At least 95 % of the causes are right, no response is missed twice, and expected = returned + missing."""
     if salt_line.name != "3008" and not _GIVEN:
         pytest.skip("takes its time: with SALT_EXPORTER_TEST_MIXED_JOBS it runs on every line")
-    for minion in MORE_MINIONS:
-        arena.lab.start_minion(minion, {}, arena.network.prefix(minion), MASTER)
-    arena.minions += MORE_MINIONS
+    arena.start_more_minions()
     arena.wait_until_all_answer()
     arena.exporter.wait(lambda metrics: metrics.get("salt_jobs_in_flight") == 0, 40, "no job in flight")
     before = arena.exporter.scrape()
@@ -130,7 +128,7 @@ def test_causes_of_a_mixed_run(arena: Arena, salt_line: SaltLine) -> None:
     right: Counter[tuple[str | None, str]] = Counter()
     for loss in found:
         fault = faults.of(loss["minion"], published[loss["jid"]])
-        came = (arena.in_cache(loss["jid"]) / loss["minion"]).exists()
+        came = have_returned(arena.lab, loss["jid"], [loss["minion"]])
         if fault in {"suspended", "cut off"}:
             fault += ", delivered later" if came else ", dropped"
         elif fault is None and came:

@@ -28,7 +28,7 @@ from tests.alerts.alertmanager import CONFIG
 from tests.alerts.rules import RULES
 from tests.real.conftest import GHOST_KEY
 from tests.real.exporter import Exporter
-from tests.real.newest import only_with_newest
+from tests.real.newest import newest_line_only
 from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ _PROGRAMS = {name: shutil.which(name) for name in ("prometheus", "prometheus-ale
 pytestmark = [
     pytest.mark.real,
     pytest.mark.timeout(300),
+    newest_line_only("the way of an alert is the same for all"),
     pytest.mark.skipif(None in _PROGRAMS.values(), reason="no prometheus or prometheus-alertmanager on the PATH"),
 ]
 
@@ -192,7 +193,6 @@ class Scene:
 @pytest.fixture(scope="module")
 def scene(network: Network, salt_line: SaltLine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Yield the scene, with every minion there and the first samples in Prometheus."""
-    only_with_newest(salt_line, "the way of an alert is the same for all")
     folder = tmp_path_factory.mktemp("paging")
     prefix = network.prefix(_NODE)
     options = {"interface": "0.0.0.0", "pub_hwm": 10, "timeout": 2, "gather_job_timeout": 2}

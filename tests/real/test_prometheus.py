@@ -14,13 +14,12 @@ import pytest
 from grafana.generate import DASHBOARDS
 from tests.alerts.rules import RULES, alert_expressions
 from tests.grafana.expressions import annotation_expressions, may_be_empty, panel_expressions, panels
-from tests.real.newest import only_with_newest
+from tests.real.newest import newest_line_only
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from salt_exporter.demo.lab import Lab
-    from tests.real.conftest import SaltLine
     from tests.real.exporter import Exporter
     from tests.real.namespaces import Network
 
@@ -28,6 +27,8 @@ pytestmark = [
     pytest.mark.real,
     pytest.mark.skipif(shutil.which("prometheus") is None, reason="no prometheus on the PATH"),
 ]
+
+_with_newest = newest_line_only("what becomes of metrics is the same for all")
 
 _URL = "http://127.0.0.1:9090"
 _GRAFANA = Path(__file__).parents[2] / "grafana"
@@ -62,10 +63,9 @@ class Prometheus:
 
 @pytest.fixture(scope="module")
 def prometheus(
-    salt_line: SaltLine, exporter: Exporter, lab: Lab, network: Network, tmp_path_factory: pytest.TempPathFactory
+    exporter: Exporter, lab: Lab, network: Network, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Prometheus]:
     """Yield a Prometheus that has scraped the exporter for some seconds, while jobs ran."""
-    only_with_newest(salt_line, "what becomes of metrics is the same for all")
     folder = tmp_path_factory.mktemp("prometheus")
     config = folder / "prometheus.yml"
     config.write_text(_CONFIG % RULES)
@@ -93,6 +93,7 @@ def _has_samples(prometheus: Prometheus) -> bool:
         return False
 
 
+@_with_newest
 def test_prometheus_scrapes_the_exporter(prometheus: Prometheus) -> None:
     """The target is up, and Prometheus drops no sample of it."""
     (target,) = prometheus.api("targets")["activeTargets"]
@@ -107,6 +108,7 @@ def test_promtool_has_nothing_to_say(exporter: Exporter) -> None:
     assert "" == exporter.run_beside("promtool", "check", "metrics", stdin=exporter.scrape().text)
 
 
+@_with_newest
 def test_a_loss_is_named_by_its_exemplar(prometheus: Prometheus) -> None:
     """The counter of missing responses leads from a cause to a job and a minion."""
     now = time.time()
@@ -117,6 +119,7 @@ def test_a_loss_is_named_by_its_exemplar(prometheus: Prometheus) -> None:
     assert all(len(labels["jid"]) == 20 for labels in named)
 
 
+@_with_newest
 @pytest.mark.parametrize("name", DASHBOARDS)
 def test_every_panel_has_data(prometheus: Prometheus, name: str) -> None:
     """Every query of a dashboard is valid, and every panel has data of the live exporter, or words for having none.
@@ -134,6 +137,7 @@ def test_every_panel_has_data(prometheus: Prometheus, name: str) -> None:
         prometheus.query(expression)
 
 
+@_with_newest
 def test_every_alert_can_be_evaluated(prometheus: Prometheus) -> None:
     """Prometheus loads the rule file and evaluates every expression and query of every alert without a fault."""
     rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]

@@ -14,6 +14,7 @@ import pytest
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from tests.real.exporter import Exporter
+from tests.real.newest import newest_line_only
 from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ while data := bus.recv(65536):
 """
 
 _SUBSCRIBER = Path(__file__).with_name("programs") / "subscriber.py"
-_SILENCE = 16  # seconds, longer than one and a half of the master's heartbeat intervals
+_SILENCE = 4  # seconds, longer than one and a half of the master's heartbeat intervals
 
 _SILENT = "salt_publish_silent_subscribers"
 _WORKER_QUEUE = "salt_request_worker_queue_bytes"
@@ -101,6 +102,7 @@ def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_pat
     exporter.wait(lambda metrics: metrics.get(_WORKER_QUEUE, pool="default") == 0, 10, "the queue is empty again")
 
 
+@newest_line_only("the receive queues are the kernel's")
 def test_stopped_router(exporter: Exporter, lab: Lab, network: Network, tmp_path: Path) -> None:
     """Requests to a stopped router wait in the kernel's receive queues of 4506."""
     queue = "salt_request_receive_queue_bytes"
@@ -250,6 +252,7 @@ def test_every_process_has_a_role(exporter: Exporter, lab: Lab, salt_line: SaltL
     assert float(limit) == metrics.get("salt_processes_max_fds", role="main")
 
 
+@newest_line_only("the processes of each line are known from test_every_process_has_a_role")
 def test_killed_worker(exporter: Exporter, lab: Lab) -> None:
     """A worker that dies is missed until Salt has started another; the CPU seconds of its role never go back."""
     lab.salt("*", "test.ping")  # without CPU seconds of its own the victim's would not be missed

@@ -12,6 +12,7 @@ import pytest
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from tests.real.exporter import Exporter, Metrics
+from tests.real.newest import newest_line_only
 from tests.real.processes import named, stopped
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ clients = []
 for number in range(int(sys.argv[2])):
     client = context.socket(zmq.REQ)
     client.setsockopt(zmq.IDENTITY, b"salt-req/minion/web1.example.com/%d/%032x" % (os.getpid(), number))
-    client.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
+    client.setsockopt(zmq.HEARTBEAT_IVL, 2_000)
     client.connect("tcp://127.0.0.1:4506")
     clients.append(client)
 def ask():
@@ -105,7 +106,7 @@ def test_stopped_workers(exporter: Exporter, lab: Lab, network: Network, tmp_pat
         assert time.monotonic() - asked < 15
         exporter.wait(lambda metrics: metrics.get(_SUCCESS, probe="request") == 0, 10, "the request probe fails")
         # Long enough for heartbeats, which are no answers.
-        metrics = exporter.wait(lambda metrics: metrics.get(_OLDEST) > 12, 20, "the oldest has waited for 12 s")
+        metrics = exporter.wait(lambda metrics: metrics.get(_OLDEST) > 5, 20, "the oldest has waited for 5 s")
         assert metrics.get(_OLDEST) < time.monotonic() - asked
         assert metrics.get(_UNANSWERED) >= _CLIENTS
         assert metrics.get(_SUCCESS, probe="publish") == 1
@@ -123,6 +124,7 @@ def test_some_stopped_workers(exporter: Exporter, lab: Lab) -> None:
     exporter.wait(lambda metrics: _healthy(metrics) and metrics.get(_STUCK) == 0, 20, "no worker is stuck")
 
 
+@newest_line_only("any client waits like those of test_stopped_workers")
 def test_salt_command_to_stopped_workers(exporter: Exporter, lab: Lab, network: Network) -> None:
     """The request of a `salt` command that nobody takes up is one that waits."""
     exporter.wait(_healthy, 20, "the master answers")
@@ -136,11 +138,12 @@ def test_salt_command_to_stopped_workers(exporter: Exporter, lab: Lab, network: 
         lab.stop("command")
 
 
+@newest_line_only("a ping is answered alike; test_stopped_workers begins and ends with a healthy master")
 def test_healthy_master(exporter: Exporter, lab: Lab) -> None:
     """With an idle master and with jobs the probes succeed, latencies are counted, and nobody waits."""
     exporter.wait(_healthy, 20, "the master answers")
     before = exporter.scrape()
-    end = time.monotonic() + 14  # longer than a heartbeat interval
+    end = time.monotonic() + 14  # several heartbeat intervals
     while time.monotonic() < end:
         lab.salt("*", "test.arg", "x" * 2000)
         metrics = exporter.scrape()
@@ -176,6 +179,7 @@ def test_own_connections_count_nowhere(exporter: Exporter, lab: Lab) -> None:
     assert ["ghost"] == lab.run("manage.not_present")
 
 
+@newest_line_only("the connections are the exporter's own")
 def test_exporter_that_ends(exporter: Exporter, lab: Lab) -> None:
     """Its connections end with it, and with the next start there are as many as before."""
     exporter.wait(_healthy, 20, "the master answers")

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.real.namespaces import Network
 
-_SECONDS = 95.0  # of which the master takes some to start
+_SECONDS = 75.0  # of which the master takes some to start
 _FLAT = [Sample(at=10.0 * n, rss=50.0 + n % 2, fds=30, threads=14, series=560, cpu=0.1 * n) for n in range(40)]
 _JID = "20260101000000000001"
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.real import chromium
 from tests.real.chromium import Chromium
+from tests.real.newest import newest_line_only
 from tests.unit.daemons import Daemon, config_dir, eventually
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = [
     pytest.mark.real,
+    newest_line_only("the page is the same for all"),
     pytest.mark.skipif(chromium.PROGRAM is None, reason="chromium is not installed (Debian's package chromium)"),
 ]
 
