@@ -38,9 +38,12 @@ _WITH_MASTER: Final = re.compile(
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _without_variables_of_the_tests() -> None:
-    """Keep the tests' own variables from the exporter, which refuses what is none of its settings."""
-    for name in [name for name in os.environ if name.startswith("SALT_EXPORTER_TEST_")]:
+def _without_variables_of_the_caller() -> None:
+    """Keep variables from the programs that tests start: the tests' own, which the exporter refuses, and Python's.
+
+    PYTHONUNBUFFERED hides that a program does not flush; with PYTHONDONTWRITEBYTECODE each start compiles all modules.
+    """
+    for name in [name for name in os.environ if name.startswith(("SALT_EXPORTER_TEST_", "PYTHON"))]:
         del os.environ[name]
 
 

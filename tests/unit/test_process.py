@@ -88,7 +88,7 @@ class Impostors:
         self._program = folder / "salt-master"
         # Gives itself to a user, and says when it has.
         self._program.write_text(
-            "import os, sys, time\nos.setresuid(*[int(sys.argv[-1])] * 3)\nprint()\ntime.sleep(60)"
+            "import os, sys, time\nos.setresuid(*[int(sys.argv[-1])] * 3)\nprint(flush=True)\ntime.sleep(60)"
         )
 
     def start(self, *arguments: str, uid: int = os.geteuid(), python: str = sys.executable, cwd: str = "/") -> int:
