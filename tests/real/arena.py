@@ -94,7 +94,9 @@ class Arena:
         """Start the `salt` command, which waits for returns and asks `find_job`, and return the jid of its job."""
         self._commands += 1
         name = f"salt-{self._commands}"
-        argv = [self.lab.programs.cli, f"--config-dir={self.lab.config_dir}", "--verbose", *arguments]
+        # Salt prints the jid at once, but does not flush it.
+        unbuffered = ["env", "PYTHONUNBUFFERED=1"]
+        argv = [*unbuffered, self.lab.programs.cli, f"--config-dir={self.lab.config_dir}", "--verbose", *arguments]
         self.lab.start(name, argv, self.network.prefix("arena"))
         return self._answer(name, lambda said: _JID.search(said)[1])  # type: ignore[index] # tried until it is there
 
