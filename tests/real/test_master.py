@@ -83,7 +83,8 @@ def test_the_exporter_outlives_a_restart_of_the_master(exporter: Exporter, lab: 
     assert not _failing(down) & {"keys", "connections", "jobs", "exporter"}
     lab.restart("master")
     lab.wait_master_ready()
-    lab.wait_minions(["web1", "web2", "dual", "six", "cut"])
+    minions = ["web1", "web2", "dual", "six", "cut"]
+    lab.wait_minions(minions)
     after = exporter.wait(
         lambda metrics: (
             metrics.get("salt_master_up") == 1
@@ -97,7 +98,12 @@ def test_the_exporter_outlives_a_restart_of_the_master(exporter: Exporter, lab: 
     assert after.get(reconnects) > before.get(reconnects)
     assert after.get("salt_exporter_eventbus_decode_errors_total") == 0
     returns = "salt_eventbus_events_total"
-    assert after.get(returns, kind="job_return") > before.get(returns, kind="job_return")
+    lab.wait_minions(minions)
+    exporter.wait(
+        lambda metrics: metrics.get(returns, kind="job_return") > before.get(returns, kind="job_return"),
+        20,
+        "returns are seen again",
+    )
 
 
 def test_ipc_mode_tcp(salt_line: SaltLine, network: Network, tmp_path: Path) -> None:
