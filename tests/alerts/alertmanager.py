@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
 import subprocess
 import time
 import urllib.request
 from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from tests.alerts.rules import ALERTS
@@ -17,8 +19,18 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONFIG = ALERTS / "alertmanager-example.yml"
+NOT_HERE = "no Alertmanager that starts (Debian: prometheus-alertmanager; unpacked, it needs a mount namespace)"
 
 _STEADY = 8  # answers in a row
+
+
+@cache
+def find_program() -> str | None:
+    """Return the path of an Alertmanager that starts here, None if there is none."""
+    found = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
+    if found is None or subprocess.run([found, "--version"], capture_output=True, check=False).returncode != 0:
+        return None
+    return found
 
 
 class Alertmanager:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from tests.alerts.alertmanager import CONFIG, Alertmanager, running
+from tests.alerts.alertmanager import CONFIG, NOT_HERE, Alertmanager, find_program, running
 from tests.alerts.rules import Alert, load_alerts
 
 if TYPE_CHECKING:
@@ -68,9 +68,7 @@ def amtool() -> str:
 @pytest.fixture
 def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
     """Yield a new Alertmanager."""
-    program = shutil.which("prometheus-alertmanager") or shutil.which("alertmanager")
-    if program is None:
-        pytest.skip("no Alertmanager on the PATH")
+    program = find_program() or pytest.skip(NOT_HERE)
     with running(program, tmp_path) as started:
         yield started
 

@@ -24,7 +24,7 @@ import yaml
 
 from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
-from tests.alerts.alertmanager import CONFIG
+from tests.alerts.alertmanager import CONFIG, NOT_HERE, find_program
 from tests.alerts.rules import RULES
 from tests.real.conftest import GHOST_KEY
 from tests.real.exporter import Exporter
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from tests.real.conftest import SaltLine
     from tests.real.namespaces import Network
 
-_PROGRAMS = {name: shutil.which(name) for name in ("prometheus", "prometheus-alertmanager")}
+_PROGRAMS = {"prometheus": shutil.which("prometheus"), "alertmanager": find_program()}
 pytestmark = [
     pytest.mark.real,
     pytest.mark.timeout(300),
     newest_line_only("the way of an alert is the same for all"),
-    pytest.mark.skipif(None in _PROGRAMS.values(), reason="no prometheus or prometheus-alertmanager on the PATH"),
+    pytest.mark.skipif(None in _PROGRAMS.values(), reason=f"no prometheus on the PATH, or {NOT_HERE}"),
 ]
 
 _HOME = Path(__file__).with_name("programs")
