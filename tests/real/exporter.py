@@ -89,6 +89,7 @@ class Exporter:
         state: Path,
         port: int = 4507,
         settings: Sequence[str] | None = None,
+        more: Sequence[str] = (),
         host: str = "127.0.0.1",
     ) -> None:
         self.deadline = pace.deadline(DEADLINE)  # seconds, of jobs whose function has no other
@@ -99,7 +100,7 @@ class Exporter:
         self._config.append("--config.file=/dev/null")  # not this machine's
         address = f"--web.listen-address={host}:{port}"
         program = [sys.executable, "-m", "salt_exporter"]
-        settings = quick_settings(self.deadline) if settings is None else settings
+        settings = (*(quick_settings(self.deadline) if settings is None else settings), *more)
         lab.start("exporter", [*program, "serve", *self._config, *settings, address], prefix)
         lab.wait("exporter", self.is_ready, 30)
 

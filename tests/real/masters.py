@@ -15,8 +15,7 @@ from salt_exporter.demo.cleaner import Cleaner
 from salt_exporter.demo.lab import Lab
 from salt_exporter.demo.salt_config import autosign_file
 from tests.alerts.rules import RULES
-from tests.real import pace
-from tests.real.exporter import DEADLINE, Exporter, quick_settings
+from tests.real.exporter import Exporter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -44,8 +43,7 @@ class Master(NamedTuple):
     def exporter(self, folder: Path, *settings: str) -> Exporter:
         """Start the exporter beside the master."""
         state = folder / self.instance
-        quick = quick_settings(pace.deadline(DEADLINE))
-        return Exporter(self.lab, self.prefix, state, _PORT, (*quick, *settings), host=self.address)
+        return Exporter(self.lab, self.prefix, state, _PORT, more=settings, host=self.address)
 
     def accept(self, minion: str) -> None:
         """Let the master accept the key of a minion that another master's lab starts."""

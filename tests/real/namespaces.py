@@ -59,7 +59,7 @@ class Network:
 
     def block_port(self, node: str, port: int, host: str = "0.0.0.0/0") -> None:
         """Drop all packets from a node to a TCP port, of one host or of all, as a firewall does."""
-        # By number (TCP is 6): the name stands in /etc/protocols, which a minimal Debian has not.
+        # By number (TCP is 6): the name would need /etc/protocols, which a minimal Debian lacks.
         self._ip(node, f"xfrm policy add dir out src 0.0.0.0/0 dst {host} proto 6 dport {port} action block")
 
     def unblock_ports(self, node: str) -> None:
